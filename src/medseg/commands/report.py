@@ -1,0 +1,121 @@
+"""``medseg report``: write a study's tables from its run folders; nothing is trained, torch stays out."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from medseg.commands.configuration import compose, freeze
+from medseg.errors import ConfigError
+from medseg.report.cells import Plan, load, read_plan
+from medseg.report.table1 import panels, read_published
+from medseg.report.table_figure import draw
+from medseg.report.tables import LATEX_HEAD, Table, latex, long_text, markdown, plain
+from medseg.studies import Study, find_study, read_study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USAGE = """usage: medseg report study=NAME [data=NAME] [preset=NAME] [paths.outputs=DIR] [tracking=csv]
+
+Writes NAME.md, NAME.tex, NAME.csv and NAME.png below outputs/NAME/ for the data and preset that were run last, or
+those given; tracking=csv sends nothing to MLflow. See `medseg study --help` for how the runs are made."""
+PLANS = "cells.json"
+WIDE = 180
+"""Columns of a printed table where the output is no terminal."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run ``medseg report`` with its settings."""
+    if any(text in ("-h", "--help") for text in arguments):
+        print(USAGE)
+        return
+    config = settings("report", arguments)
+    study = read_study(find_study(config.study, Path.cwd()))
+    outputs = Path(config.paths.outputs)
+    plan = read_plan(outputs / study.name / PLANS, data=config.dataset, preset=config.preset)
+    publish(study, plan, config)
+
+
+def settings(verb: str, arguments: Sequence[str]) -> DictConfig:
+    """Return the frozen config of ``study`` or ``report``.
+
+    ``data`` is a group of whole configs elsewhere; here it is a name only, called ``dataset`` in the config.
+
+    Raises:
+        ConfigError: a key is unknown, or a flag is given.
+    """
+    for text in arguments:
+        if text.startswith("-"):
+            raise ConfigError(f"medseg {verb} has no flag {text}; give key=value, or --help.")
+    renamed = [f"dataset={text.removeprefix('data=')}" if text.startswith("data=") else text for text in arguments]
+    return freeze(compose(verb, renamed), {})
+
+
+def publish(study: Study, plan: Plan, config: DictConfig) -> dict[str, Path]:
+    """Write a plan's tables, print them, send them to the tracker, and return where they lie."""
+    from rich.console import Console
+
+    outputs = Path(config.paths.outputs)
+    files, tables = write_tables(study, plan, outputs)
+    plain_console = Console()
+    console = plain_console if plain_console.is_terminal else Console(width=WIDE)
+    for table in tables:
+        show(table, console)
+    for path in files.values():
+        console.print(str(path), soft_wrap=True, highlight=False)
+    send_summary(study, plan, files, config)
+    return files
+
+
+def write_tables(study: Study, plan: Plan, outputs: Path) -> tuple[dict[str, Path], list[Table]]:
+    """Write the Markdown, LaTeX, CSV and PNG of a plan; the same runs give the same bytes."""
+    folder = outputs / study.name
+    published = read_published(study.root / "published.csv")
+    tables = panels(plan, load(plan, outputs), published, labels=study.labels, folder=folder)
+    files = {kind: folder / f"{study.name}.{kind}" for kind in ("md", "tex", "csv", "png")}
+    folder.mkdir(parents=True, exist_ok=True)
+    heading = f"# {study.title}\n\n"
+    files["md"].write_text(heading + "\n".join(map(markdown, tables)), encoding="utf-8")
+    parts = [latex(table, label=f"tab:{study.name}-{table.name.lower()}") for table in tables]
+    files["tex"].write_text(LATEX_HEAD + "\n".join(parts), encoding="utf-8")
+    files["csv"].write_text(long_text(tables), encoding="utf-8")
+    draw(tables, files["png"], heading=study.title)
+    return files, tables
+
+
+def show(table: Table, console: "Console") -> None:
+    """Print a table, its caption and its footnotes."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(title=Text(table.title, style="bold"), title_justify="left")
+    for i, column in enumerate(table.columns):
+        drawn.add_column(Text(plain(table, column)), justify="left" if i == 0 else "right")
+    for row in table.rows:
+        drawn.add_row(*(Text(plain(table, cell)) for cell in row))
+    console.print(drawn)
+    console.print(Text(" ".join(table.caption)))
+    for number, note in enumerate(table.footnotes, start=1):
+        console.print(Text(f"({number}) {note}", style="dim"))
+    console.print()
+
+
+def send_summary(study: Study, plan: Plan, files: Mapping[str, Path], config: DictConfig) -> None:
+    """Send the tables to the tracker as the study's summary run, unless just these were sent before."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files.values())).hexdigest()
+    sent = files["md"].parent / "sent.json"
+    before = json.loads(sent.read_text(encoding="utf-8")) if sent.exists() else {}
+    if before.get(plan.name) == digest:
+        return
+    from medseg.mirror import summary_run
+
+    synthetic = "(SYNTHETIC)" in files["csv"].read_text(encoding="utf-8")
+    tags = {"data": plan.data, "preset": plan.preset, "synthetic": synthetic}
+    note = files["md"].read_text(encoding="utf-8")
+    if summary_run(study.name, files, instantiate(config.tracking), tags=tags, note=note) is not None:
+        sent.write_text(json.dumps({**before, plan.name: digest}, indent=1, sort_keys=True) + "\n", encoding="utf-8")

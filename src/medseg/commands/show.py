@@ -1,0 +1,34 @@
+"""What commands print on a terminal."""
+
+from pathlib import Path
+
+from pandas import DataFrame
+from rich.console import Console
+from rich.table import Table
+
+
+def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table, first column left, the others right."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def show_scores(scores: DataFrame, folder: Path, unit: str) -> None:
+    """Print the headline of a score table and where it lies.
+
+    Args:
+        scores: one run's score table.
+        folder: where ``scores.csv`` was written.
+        unit: of distances.
+    """
+    from medseg.stats.aggregate import headline
+
+    values = headline(scores)
+    rows = [[name, f"{value:.4f}" if isinstance(value, float) else str(value)] for name, value in values.items()]
+    show_table(f"{len(scores)} rows, distances in {unit}", ["score", "value"], rows)
+    Console().print(f"[bold]{folder / 'scores.csv'}[/bold]  one row per case and class")
+    Console().print(f"[bold]{folder / 'overlays.png'}[/bold]  worst, median and best cases")

@@ -1,0 +1,237 @@
+"""Preprocessed cases as raw memory maps, made once and shared by every run with the same files and recipe.
+
+An entry is a folder named by its key with ``images.u8`` (N, H, W, C), ``masks.u8`` (N, H, W), ``truths.u8`` (native
+masks of varying size, end to end) and ``entry.json``. It is written beside its place and renamed into it under a
+lock, so that an entry is there whole or not at all, whatever is killed.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from filelock import FileLock
+from rich.progress import track
+
+from medseg.data.cases import Case, by_id
+from medseg.data.checks import check_cases, check_list
+from medseg.data.files import read_case
+from medseg.data.preprocess import Preprocess
+from medseg.errors import DataError
+from medseg.types import Geometry
+
+LOG = logging.getLogger(__name__)
+FORMAT_VERSION = 1
+"""Raise when the layout or the meaning of a preprocessing step changes: old entries are then left alone."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become arrays: the part of the data config that the cache depends on.
+
+    Attributes:
+        preprocess: steps and size.
+        channels: image channels C.
+        labels: value in the mask file to class index.
+        threshold: grey level that separates the classes of JPEG masks.
+    """
+
+    preprocess: Preprocess
+    channels: int
+    labels: Mapping[int, int]
+    threshold: int = 127
+
+
+def content_hashes(cases: Sequence[Case]) -> dict[Path, str]:
+    """Return the SHA-256 (hex) of every file of the cases.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    paths = sorted({path for case in cases for path in (*case.images, case.mask) if path is not None})
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return dict(zip(paths, pool.map(_file_hash, paths), strict=True))
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions.") from None
+
+
+def dataset_digest(cases: Sequence[Case], hashes: Mapping[Path, str]) -> str:
+    """Return the SHA-256 (hex) over id, image hashes, mask hash and patient of all cases, in order of their ids."""
+    rows = [[*_content(case, hashes), case.patient] for case in by_id(cases).values()]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _content(case: Case, hashes: Mapping[Path, str]) -> list[object]:
+    return [case.id, [hashes[path] for path in case.images], hashes[case.mask] if case.mask else None]
+
+
+def entry_key(cases: Sequence[Case], hashes: Mapping[Path, str], reading: Reading) -> str:
+    """Return the key (20 hex digits) of a cache entry: files, twin seeds, recipe, labels and format version."""
+    content = {
+        "version": FORMAT_VERSION,
+        "recipe": reading.preprocess.recipe,
+        "reading": [reading.channels, sorted(reading.labels.items()), reading.threshold],
+        "cases": [[*_content(case, hashes), case.twin] for case in by_id(cases).values()],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+@dataclass
+class Cache:
+    """One entry, opened. Arrays are mapped on first use, in each process anew, so that it pickles small.
+
+    Raises:
+        DataError: the entry is damaged.
+    """
+
+    folder: Path
+    _maps: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the entry's description and compare the sizes of its files."""
+        try:
+            entry = json.loads((self.folder / "entry.json").read_text(encoding="utf-8"))
+            self.size: tuple[int, int] = tuple(entry["size"])
+            self.channels: int = entry["channels"]
+            self._places = {identifier: place for place, identifier in enumerate(entry["ids"])}
+            self._native = [(height, width) for height, width in entry["native"]]
+            self._boxes = [tuple(box) for box in entry["boxes"]]
+            found = {name: (self.folder / f"{name}.u8").stat().st_size for name in ("images", "masks", "truths")}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError(f"{self.folder}: cache entry is damaged; delete this folder, it is made anew.") from None
+        areas = [height * width for height, width in self._native]
+        pixels = len(self._places) * self.size[0] * self.size[1]
+        self._ends = np.cumsum(areas).tolist()
+        if found != {"images": pixels * self.channels, "masks": pixels, "truths": sum(areas)}:
+            raise DataError(f"{self.folder}: cache entry is damaged; delete this folder, it is made anew.")
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the maps out: a worker opens its own instead of receiving a copy of all pixels."""
+        return {**self.__dict__, "_maps": {}}
+
+    def _map(self, name: str, *shape: int) -> np.ndarray:
+        if name not in self._maps:
+            self._maps[name] = np.memmap(self.folder / f"{name}.u8", np.uint8, "r", shape=shape)
+        return self._maps[name]
+
+    def image(self, case: str) -> np.ndarray:
+        """Return the preprocessed image of a case, uint8 (H, W, C), as a copy."""
+        images = self._map("images", len(self._places), *self.size, self.channels)
+        return np.array(images[self._places[case]])
+
+    def mask(self, case: str) -> np.ndarray:
+        """Return the preprocessed label map of a case, uint8 (H, W), as a copy."""
+        return np.array(self._map("masks", len(self._places), *self.size)[self._places[case]])
+
+    def truth(self, case: str) -> np.ndarray:
+        """Return the native label map of a case, uint8 (H, W), as a copy."""
+        place = self._places[case]
+        height, width = self._native[place]
+        end = self._ends[place]
+        return np.array(self._map("truths", self._ends[-1])[end - height * width : end]).reshape(height, width)
+
+    def geometry(self, case: str) -> Geometry:
+        """Return the way of a case back to its native grid (spacing 1)."""
+        place = self._places[case]
+        return Geometry(self._native[place], self._boxes[place], self.size)  # type: ignore[arg-type]
+
+
+def open_cache(
+    cases: Sequence[Case], *, reading: Reading, root: str | Path, hashes: Mapping[Path, str], name: str = "data"
+) -> Cache:
+    """Return the cache entry of the cases, made first if it is not there; several processes may ask at once.
+
+    Args:
+        cases: twins included.
+        reading: how files become arrays.
+        root: folder of all entries.
+        hashes: of every file of the cases, from :func:`content_hashes`.
+        name: the dataset's name, for messages.
+
+    Raises:
+        DataError: a file is unfit (see ``checks.check_cases``), or the cache folder cannot be written.
+    """
+    check_list(cases, name=name)
+    folder = Path(root) / f"{name}-{entry_key(cases, hashes, reading)}"
+    if folder.is_dir():
+        return Cache(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if not folder.is_dir():
+                _make(list(by_id(cases).values()), reading, folder, name)
+    except OSError as error:
+        raise DataError(
+            f"{root}: cache cannot be written ({error.strerror or error}); free space or set MEDSEG_CACHE elsewhere."
+        ) from None
+    return Cache(folder)
+
+
+def _make(cases: Sequence[Case], reading: Reading, folder: Path, name: str) -> None:
+    """Write an entry under the lock; what an earlier, killed writer left is cleared away first."""
+    originals = [case for case in cases if case.twin is None]
+    check_cases(originals, labels=reading.labels, channels=reading.channels, threshold=reading.threshold, name=name)
+    for remains in folder.parent.glob(f"{folder.name}.part-*"):
+        shutil.rmtree(remains, ignore_errors=True)
+    part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+    part.mkdir()
+    try:
+        _fill(cases, reading, part, name)
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    LOG.info("cache %s: %d cases, %.1f MB", folder, len(cases), size / 1e6)
+
+
+def _fill(cases: Sequence[Case], reading: Reading, part: Path, name: str) -> None:
+    native: list[tuple[int, int]] = []
+    boxes: list[tuple[int, int, int, int]] = []
+    shown = track(cases, f"preparing {name}", transient=True, disable=not sys.stderr.isatty())
+    with (
+        (part / "images.u8").open("wb") as images,
+        (part / "masks.u8").open("wb") as masks,
+        (part / "truths.u8").open("wb") as truths,
+    ):
+        for case in shown:
+            image, truth = read_case(
+                case, channels=reading.channels, labels=reading.labels, threshold=reading.threshold
+            )
+            small, mask, geometry = reading.preprocess.do(image, truth)
+            for stream, array in ((images, small), (masks, mask), (truths, truth)):
+                stream.write(np.ascontiguousarray(array).data)
+            native.append(geometry.native_size)
+            boxes.append(geometry.box)
+        for stream in (images, masks, truths):
+            _flush(stream)
+    entry = {
+        "version": FORMAT_VERSION,
+        "recipe": reading.preprocess.recipe,
+        "size": reading.preprocess.size,
+        "channels": reading.channels,
+        "ids": [case.id for case in cases],
+        "native": native,
+        "boxes": boxes,
+    }
+    with (part / "entry.json").open("wb") as stream:
+        stream.write(json.dumps(entry).encode())
+        _flush(stream)
+
+
+def _flush(stream: BinaryIO) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())

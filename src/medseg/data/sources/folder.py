@@ -1,0 +1,140 @@
+"""Datasets that are folders of images and masks."""
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from medseg.data.cases import Case
+from medseg.errors import ConfigError, DataError
+
+_NEEDED = ("id", "image", "mask", "group")
+_OWN_FIELDS = (*_NEEDED, "fold", "domain")
+
+
+def _existing(root: str | Path) -> Path:
+    folder = Path(root)
+    if folder.is_dir():
+        return folder
+    raise DataError(
+        f"data folder {folder} does not exist; set MEDSEG_DATA to the folder that holds it, name it with "
+        "data.source.root=FOLDER, or use data=phantom."
+    )
+
+
+def read_manifest(root: str | Path, *, manifest: str = "manifest.csv") -> list[Case]:
+    """Return the cases that a manifest lists, in its order.
+
+    Columns: ``id``, ``image`` (files of several modalities separated by ``;``), ``mask``, ``group`` (the patient),
+    optional ``fold`` and ``domain``; every other column becomes an attribute. Files are relative to ``root``.
+
+    Raises:
+        DataError: the folder or manifest is absent, is not UTF-8 text, or lacks a column or a value.
+    """
+    folder = _existing(root)
+    path = folder / manifest
+    if not path.is_file():
+        raise DataError(
+            f"{path}: manifest is missing; write one with the columns {','.join(_NEEDED)},fold, or use data=folder "
+            "on a folder with images/ and masks/."
+        )
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            rows, columns = list(reader), list(reader.fieldnames or [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: manifest is not readable as UTF-8 comma-separated text ({error}).") from None
+    absent = [name for name in _NEEDED if name not in columns]
+    if absent:
+        raise DataError(
+            f"{path}: manifest lacks the column(s) {', '.join(absent)}; found {', '.join(columns) or 'none'}."
+        )
+    return [_case(row, folder, f"{path} line {number}") for number, row in enumerate(rows, start=2)]
+
+
+def _case(row: dict[str, str | None], folder: Path, where: str) -> Case:
+    if None in row or None in row.values():
+        raise DataError(f"{where}: row has more or fewer fields than the header; repair its commas.")
+    cells = {name: (value or "").strip() for name, value in row.items()}
+    for name in ("id", "image"):
+        if not cells[name]:
+            raise DataError(f"{where}: column '{name}' is empty; fill it or delete the row.")
+    images = tuple(folder / name.strip() for name in cells["image"].split(";"))
+    return Case(
+        id=cells["id"],
+        patient=cells["group"],
+        images=images,
+        mask=folder / cells["mask"] if cells["mask"] else None,
+        domain=cells.get("domain", ""),
+        fold=cells.get("fold", ""),
+        attributes={name: value for name, value in cells.items() if name not in _OWN_FIELDS},
+    )
+
+
+def read_folder(
+    root: str | Path, *, patient_pattern: str | None = None, one_image_per_patient: bool = False
+) -> list[Case]:
+    """Return the cases of any folder: its ``manifest.csv`` if there is one, else ``images/`` and ``masks/`` by stem.
+
+    Images of one patient on both sides of a split inflate every score, so without a manifest the patients must be
+    declared.
+
+    Args:
+        root: folder of the dataset.
+        patient_pattern: regular expression whose first group finds the patient in the file stem, for instance
+            ``^(p[0-9]+)_``.
+        one_image_per_patient: every image is a patient of its own.
+
+    Raises:
+        DataError: the folder is absent or empty, an image has no mask, or the patients are not declared.
+        ConfigError: the pattern is no regular expression with a group, or both ways of declaring are used.
+    """
+    folder = _existing(root)
+    if (folder / "manifest.csv").is_file():
+        return read_manifest(folder)
+    images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
+    find = _patient_finder(folder, patient_pattern, one_image_per_patient)
+    return [
+        Case(id=stem, patient=find(stem), images=(path,), mask=masks.get(stem)) for stem, path in sorted(images.items())
+    ]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: folder is missing; put images into images/ and masks of the same stems into masks/."
+        )
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
+        if path.stem in found:
+            raise DataError(f"{path}: same stem as {found[path.stem].name}; a stem names one case, rename one of them.")
+        found[path.stem] = path
+    if not found:
+        raise DataError(f"{folder}: folder is empty; put the image files there or correct data.source.root.")
+    return found
+
+
+def _patient_finder(folder: Path, pattern: str | None, one_image_per_patient: bool) -> Callable[[str], str]:
+    if one_image_per_patient and pattern is None:
+        return lambda stem: stem
+    if pattern is None:
+        raise DataError(
+            f"{folder}: which images share a patient is unknown, and a split by image would leak patients into the "
+            "test side; set data.source.patient_pattern='^(REGEX)' or data.source.one_image_per_patient=true."
+        )
+    if one_image_per_patient:
+        raise ConfigError("data.source.patient_pattern and one_image_per_patient exclude each other; keep one.")
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"data.source.patient_pattern='{pattern}' is no regular expression ({error}).") from None
+    if not expression.groups:
+        raise ConfigError(f"data.source.patient_pattern='{pattern}' has no (group); put the patient in parentheses.")
+
+    def find(stem: str) -> str:
+        match = expression.search(stem)
+        if match is None or not match.group(1):
+            raise DataError(f"{folder}: no patient found in '{stem}' by data.source.patient_pattern='{pattern}'.")
+        return match.group(1)
+
+    return find

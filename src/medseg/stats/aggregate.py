@@ -1,0 +1,126 @@
+"""The headline of one run, from its score table alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medseg import scores
+from medseg.errors import ScoreError
+
+POOLED = ("b_iou", "n_iou", "miou", "pa", "f1", "precision", "recall", "n_absent_classes")
+
+
+def headline(frame: pd.DataFrame) -> dict[str, float]:
+    """Return the numbers that describe one run on one side of a split, overlap as fractions.
+
+    - Over cases and foreground classes ``dice``, ``iou``, ``sensitivity``, ``specificity`` and the rest of
+      ``medseg.scores.case_means``.
+    - ``patient_dice``: the mean over patients of each patient's mean; ``n_patients``.
+    - ``hd``, ``hd95``, ``assd``: means in which exactly one empty mask counts as the image diagonal (``n_penalised``
+      rows); ``hd95_median_finite``: the median of the finite ones, to be read beside ``n_penalised``. NaN if not
+      measured.
+    - ``false_alarm_rate``: share of empty references with a prediction; ``miss_rate``: share of the other references
+      without one.
+    - ``b_iou``, ``n_iou``, ``miou``, ``pa``, ``f1``, ``precision``, ``recall`` of ``medseg.scores.Pooled.headline``.
+      With several foreground classes the rows lack the background's counts: ``n_iou``, ``precision`` and ``recall``
+      remain, the others are NaN (``medseg.metrics.epoch.CaseScores`` has them). Rows of one class alone are read as
+      that class against all else.
+    - ``prevalence``: share of pixels that are foreground; ``pa_all_background``: the pixel accuracy without any.
+
+    Args:
+        frame: a score table as ``medseg.stats.table.read_scores`` returns it.
+
+    Raises:
+        ScoreError: a case lacks a class or stands twice (rows of several runs?).
+    """
+    counts = foreground_counts(frame)
+    values = scores.case_means(counts)
+    by_patient = frame.groupby("patient", sort=True)["dice"].mean()
+    values |= {"patient_dice": scores.mean_of_defined(by_patient), "n_patients": len(by_patient)}
+    return values | _distances(frame) | _detection(values, frame) | _pooled(counts) | _prevalence(counts)
+
+
+def foreground_counts(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """Return (N, C, 4) counts, cases in order of appearance, classes in order of their index.
+
+    Raises:
+        ScoreError: a case lacks a class or has one twice.
+    """
+    classes = np.sort(frame["class_index"].unique())
+    names = frame["case"].unique()
+    if frame.duplicated(["case", "class_index"]).any() or len(frame) != len(names) * len(classes):
+        raise ScoreError(
+            f"score table: {len(frame)} rows for {len(names)} cases and {len(classes)} classes; "
+            "give one run with one row per case and class."
+        )
+    place = pd.Series(np.arange(len(names)), index=names)
+    order = np.lexsort((frame["class_index"].to_numpy(), place[frame["case"]].to_numpy()))
+    return frame[list(scores.COUNTS)].to_numpy()[order].reshape(len(names), len(classes), 4)
+
+
+def penalised_column(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Return a distance column with inf replaced by the row's diagonal: what enters a mean."""
+    return scores.penalised(frame[column].to_numpy(), frame["diagonal"].to_numpy())
+
+
+def seed_mean(frames: Sequence[pd.DataFrame], column: str) -> pd.DataFrame:
+    """Return ``case``, ``patient``, ``value``: one number per case, averaged over runs that differ in the seed only.
+
+    A case's value in one run is its mean over foreground classes, distances penalised. Averaging before the interval is
+    taken makes it describe the patients; how far seeds scatter must be shown beside it.
+
+    Raises:
+        ScoreError: the runs did not score the same cases of the same patients.
+    """
+    tables = [_case_values(frame, column) for frame in frames]
+    for number, table in enumerate(tables[1:], start=2):
+        if not table[["case", "patient"]].equals(tables[0][["case", "patient"]]):
+            raise ScoreError(
+                f"seed mean of '{column}': run {number} scored other cases than run 1; average only runs on one split."
+            )
+    mean = np.mean([table["value"].to_numpy() for table in tables], axis=0)
+    return tables[0].assign(value=mean)
+
+
+def _case_values(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    values = penalised_column(frame, column) if column in scores.DISTANCES else frame[column].to_numpy()
+    rows = frame[["case", "patient"]].assign(value=values)
+    return rows.groupby(["case", "patient"], sort=True, as_index=False)["value"].mean()
+
+
+def _distances(frame: pd.DataFrame) -> dict[str, float]:
+    raw = frame["hd95_directed_voxel"].to_numpy()
+    finite = raw[np.isfinite(raw)]
+    names = zip(("hd", "hd95", "assd"), scores.DISTANCES, strict=True)
+    values = {name: scores.mean_of_defined(penalised_column(frame, column)) for name, column in names}
+    median = float(np.median(finite)) if finite.size else float("nan")
+    return values | {"hd95_median_finite": median, "n_penalised": int(np.isinf(raw).sum())}
+
+
+def _detection(values: dict[str, float], frame: pd.DataFrame) -> dict[str, float]:
+    empty, both = values["n_empty_reference"], values["n_both_empty"]
+    present = len(frame) - values["n_undefined"] - empty
+    missed = values["n_empty_prediction"] - both
+    return {
+        "false_alarm_rate": (empty - both) / empty if empty else float("nan"),
+        "miss_rate": missed / present if present else float("nan"),
+    }
+
+
+def _pooled(counts: NDArray[np.int64]) -> dict[str, float]:
+    if counts.shape[1] == 1:
+        return scores.pooled(scores.with_background(counts[:, 0])).headline()
+    summed = scores.pooled(counts)
+    return dict.fromkeys(POOLED, float("nan")) | {
+        "n_iou": scores.mean_of_defined(summed.iou),
+        "precision": float(np.mean(summed.precision)),
+        "recall": float(np.mean(summed.recall)),
+    }
+
+
+def _prevalence(counts: NDArray[np.int64]) -> dict[str, float]:
+    total, foreground = counts[:, 0].sum(), counts[..., [0, 2]].sum()
+    share = float(foreground / total) if total else float("nan")
+    return {"prevalence": share, "pa_all_background": 1 - share}

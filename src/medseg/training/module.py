@@ -1,0 +1,198 @@
+"""The Lightning module of supervised segmentation: network, loss, optimizer and schedule arrive finished."""
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from lightning.pytorch.profilers import PassThroughProfiler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from medseg import rng
+from medseg.data.preprocess import native_logits
+from medseg.errors import MedsegError
+from medseg.losses.combine import training_loss
+from medseg.metrics.epoch import CaseScores
+from medseg.types import Batch
+
+LOGGED = ("dice", "iou", "sensitivity", "specificity", "b_iou", "n_iou", "miou", "pa", "f1", "precision", "recall")
+"""The validation scores of every epoch; counts of empty masks belong to the final score table."""
+
+
+class NotFiniteError(MedsegError):
+    """The loss became NaN or infinite; training stops before the weights are spoilt."""
+
+
+class Unprofiled(PassThroughProfiler):
+    """Measures nothing, and spares each of about a hundred calls a step the generator that would measure nothing."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:
+        """Return a context that does nothing."""
+        return self._nothing
+
+
+class SegmentationModule(LightningModule):
+    """Fit a network to labelled images and score it per case.
+
+    Logged per epoch: ``train/loss``, ``val/loss`` and ``val/<score>`` with the scores of
+    :class:`~medseg.metrics.epoch.CaseScores` on the network's grid. The test scores are on the native grid.
+
+    Args:
+        net: images (B, C, H, W) to logits (B, K, H, W); in train mode also a list or a ``BranchOutput``. A network
+            with a ``prompt`` (interactive) gets its marks painted in, simulated from the truth.
+        loss: (logits, mask) to a scalar.
+        optimizer: takes the trainable parameters.
+        scheduler: (optimizer, total steps) to a schedule stepped at every optimizer step.
+        num_classes: classes K, background included.
+        seed: root seed; dropout and simulated marks derive theirs from it.
+        channels_last: memory format of images and weights; faster for most convolutional networks.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        num_classes: int,
+        seed: int = 0,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.net = net.to(memory_format=self.memory_format)
+        self.loss, self.optimizer, self.scheduler = loss, optimizer, scheduler
+        self.seed = seed
+        self.val_scores = CaseScores(num_classes=num_classes, surface=False)
+        self.test_scores = CaseScores(num_classes=num_classes, surface=True)
+        self._losses: list[Tensor] = []
+        self._val_losses: list[Tensor] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":
+            # Lightning sets this one name about fifty times a step; torch would look each time whether it is a layer.
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def setup(self, stage: str) -> None:
+        """Take out the profiler that measures nothing; one that the user asked for stays."""
+        if type(self.trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
+            self.trainer.profiler = Unprofiled()  # type: ignore[attr-defined]
+
+    def forward(self, image: Tensor) -> Any:
+        """Return what the network makes of images (B, C, H, W)."""
+        return self.net(image.contiguous(memory_format=self.memory_format))
+
+    def prompted(self, batch: Batch, *, jitter: bool) -> Tensor:
+        """Return the batch's images, with marks simulated from the truth where the network is interactive.
+
+        Args:
+            batch: images (B, C, H, W), masks and case indices.
+            jitter: whether the simulated user is imprecise (training) or not (evaluation).
+        """
+        if not hasattr(self.net, "prompt"):
+            return batch["image"]
+        epoch = self.current_epoch if jitter else 0
+        points = []
+        for mask, index in zip(batch["mask"].cpu().numpy(), batch["index"].tolist(), strict=True):
+            draw = rng.generator(self.seed, "marks", epoch, index)
+            points.append(self.net.prompt(mask.astype(np.uint8), draw, jitter=jitter))
+        return self.net.mark(batch["image"], points)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the tensors only: Lightning's own walk through a batch refuses frozen dataclasses such as Geometry."""
+        wait = device.type != "cuda"
+        return {  # type: ignore[return-value]
+            name: value.to(device, non_blocking=not wait) if isinstance(value, Tensor) else value
+            for name, value in batch.items()
+        }
+
+    def on_train_epoch_start(self) -> None:
+        """Seed torch for this epoch, so that a resumed training draws what an uninterrupted one draws."""
+        torch.manual_seed(rng.derive(self.seed, "torch", self.current_epoch, self.global_rank))
+        self._losses.clear()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the loss of one batch."""
+        output = self(self.prompted(batch, jitter=True))
+        loss = training_loss(output, batch["mask"], self.loss)
+        # Asking a CUDA loss for its value would make the device wait; there the epoch's end finds it.
+        if not loss.is_cuda and not math.isfinite(loss.item()):
+            self._not_finite(loss.detach(), batch["case"])
+        self._losses.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean training loss and refuse to go on when it is not finite."""
+        if not self._losses:
+            return
+        mean = torch.stack(self._losses).float().mean()
+        if not torch.isfinite(mean):
+            self._not_finite(mean, [])
+        self.log("train/loss", mean, sync_dist=True)
+
+    def _not_finite(self, loss: Tensor, cases: list[str]) -> None:
+        where = f"in the batch of cases {', '.join(cases)}" if cases else "in this epoch"
+        raise NotFiniteError(
+            f"the training loss is {float(loss)} at epoch {self.current_epoch}, step {self.global_step}, {where}; "
+            "lower optimizer.lr, set trainer.gradient_clip_val, or use trainer.precision=32-true. "
+            "The last checkpoint is intact."
+        )
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Score one batch on the network's grid."""
+        logits = self(self.prompted(batch, jitter=False))
+        self._val_losses.append(self.loss(logits, batch["mask"]).detach())
+        self.val_scores.update_batch(logits.argmax(1), batch["mask"], batch["index"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and scores."""
+        self.log("val/loss", torch.stack(self._val_losses).float().mean(), sync_dist=True)
+        self._val_losses.clear()
+        scores = self.val_scores.compute()
+        self.log_dict({f"val/{name}": torch.tensor(scores[name]) for name in LOGGED}, sync_dist=True)
+        self.val_scores.reset()
+
+    def test_step(self, batch: Batch, batch_index: int) -> list[np.ndarray]:
+        """Score one batch on the native grid and return the native label maps, one (H, W) uint8 array a case."""
+        logits = self(self.prompted(batch, jitter=False)).float()
+        labels = []
+        for number, geometry in enumerate(batch["geometry"]):
+            native = native_logits(logits[number], geometry).argmax(0).to(torch.uint8).cpu().numpy()
+            self.test_scores.update(
+                native, batch["truth"][number], index=int(batch["index"][number]), spacing=geometry.spacing
+            )
+            labels.append(native)
+        return labels
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the rows of all processes in ``test_rows`` while the processes can still be asked."""
+        self.test_rows = self.test_scores.gathered()
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer over the parameters that train, and its schedule."""
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        schedule = self.scheduler(optimizer, self._total_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _total_steps(self) -> int:
+        """Return the optimizer steps of the whole training.
+
+        Lightning's own estimate would start the loader's processes here, and in a resumed training that is before the
+        epoch is known: they would serve the first epoch once more.
+        """
+        trainer: Any = self.trainer  # Lightning sets its datamodule without declaring it
+        if trainer.datamodule is None:
+            return int(trainer.estimated_stepping_batches)
+        batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps = math.ceil(batches / trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
+        return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps

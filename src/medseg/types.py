@@ -1,0 +1,105 @@
+"""What every room may know: the shape vocabulary, the sample, the data card.
+
+Shapes: B batch, C image channels, K classes, S spatial axes (``H, W`` or ``D, H, W``).
+Images are float32 ``(B, C, *S)``, masks int64 ``(B, *S)``, logits ``(B, K, *S)`` without activation, K >= 2.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypedDict
+
+from medseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+IGNORE = 255
+"""Label value that losses and metrics leave out."""
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What other rooms may know about a dataset.
+
+    Attributes:
+        name: short name, used in run names and tables.
+        in_channels: image channels C.
+        num_classes: classes K, background included.
+        classes: K names in label order; the first is the background.
+        spatial_dims: 2 or 3.
+        unit: unit of distances, ``px`` where the spacing is unknown, else ``mm``.
+        synthetic: whether the images are simulated; every output says so.
+        citation: how to cite the data.
+        licence: under which terms the data may be used.
+    """
+
+    name: str
+    in_channels: int
+    num_classes: int
+    classes: list[str]
+    spatial_dims: int = 2
+    unit: str = "px"
+    synthetic: bool = False
+    citation: str = ""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != self.num_classes or self.num_classes < 2:
+            raise ConfigError(
+                f"data.card of '{self.name}': num_classes={self.num_classes} but classes={list(self.classes)}; "
+                "give one name per class, background first, at least two."
+            )
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a preprocessed grid maps back to the image file.
+
+    Attributes:
+        native_size: (H, W) of the image as loaded.
+        box: (top, left, height, width) of the part kept by cropping, in native pixels.
+        size: (H, W) of the preprocessed grid.
+        spacing: (row, column) size of a native pixel, in ``DataCard.unit``.
+    """
+
+    native_size: tuple[int, int]
+    box: tuple[int, int, int, int]
+    size: tuple[int, int]
+    spacing: tuple[float, float] = (1.0, 1.0)
+
+
+class Sample(TypedDict):
+    """One preprocessed case as the dataset returns it."""
+
+    image: "Tensor"  # (C, H, W) float32
+    mask: "Tensor"  # (H, W) int64
+    index: int  # position in the dataset's case list
+    case: str
+    patient: str
+
+
+class Batch(TypedDict, total=False):
+    """What ``collate`` makes of samples. ``truth`` and ``geometry`` are there in evaluation only."""
+
+    image: "Tensor"  # (B, C, H, W) float32
+    mask: "Tensor"  # (B, H, W) int64
+    index: "Tensor"  # (B,) int64
+    case: list[str]
+    patient: list[str]
+    truth: "list[np.ndarray]"  # native (H, W) uint8 label maps
+    geometry: list[Geometry]
+
+
+@dataclass
+class BranchOutput:
+    """What a network with mutually learning branches returns while training (DMU-Net).
+
+    Attributes:
+        fused: (B, K, *S) logits of the aggregated output; the network's answer in eval mode.
+        branches: logits (B, K, *S) of each branch.
+        margin: (B, 1, *S) logits of the boundary map, or None.
+    """
+
+    fused: "Tensor"
+    branches: "list[Tensor]" = field(default_factory=list)
+    margin: "Tensor | None" = None

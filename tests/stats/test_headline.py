@@ -1,0 +1,135 @@
+"""The headline of a run from its rows: hand-computed, and equal to what the live record of the epoch computes."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medseg.errors import ScoreError
+from medseg.metrics.epoch import CaseScores
+from medseg.stats.aggregate import headline, penalised_column, seed_mean
+from medseg.stats.table import score_rows
+
+inf, nan = math.inf, math.nan
+PATIENTS = ("p1", "p1", "p1", "p2", "p3", "p3")
+#         tp  fp  fn  tn
+COUNTS = [[40, 0, 0, 60], [20, 20, 0, 60], [0, 0, 40, 60], [30, 10, 10, 50], [0, 0, 0, 100], [0, 5, 0, 95]]
+HD95 = [0, 4, inf, 2, 0, inf]
+
+
+def table(counts=COUNTS, hd95=HD95, patients=PATIENTS):
+    foreground = np.array(counts)
+    surfaces = np.repeat(np.array(hd95, dtype=float)[:, None, None], 3, axis=2)
+    return score_rows(
+        np.stack([foreground[:, ::-1], foreground], axis=1),
+        surfaces,
+        cases=[{"case": f"c{n}", "patient": patient, "domain": ""} for n, patient in enumerate(patients)],
+        diagonals=[14.0] * len(counts),
+        classes=["background", "nodule"],
+        unit="px",
+        split_side="test",
+        leaky=False,
+    )
+
+
+def test_hand_computed_headline():
+    found = headline(table())
+    dice = [1, 2 / 3, 0, 0.75, 1, 0]
+    expected = {
+        "dice": sum(dice) / 6,
+        "dice_without_both_empty": (sum(dice) - 1) / 5,
+        "iou": (1 + 0.5 + 0 + 0.6 + 1 + 0) / 6,
+        "sensitivity": (1 + 1 + 0 + 0.75) / 4,
+        "specificity": (1 + 0.75 + 1 + 5 / 6 + 1 + 0.95) / 6,
+        "patient_dice": (5 / 9 + 0.75 + 0.5) / 3,
+        "hd95": (0 + 4 + 14 + 2 + 0 + 14) / 6,
+        "hd95_median_finite": 1,
+        "false_alarm_rate": 1 / 2,
+        "miss_rate": 1 / 4,
+        "n_iou": 90 / 175,
+        "b_iou": 425 / 510,
+        "miou": (90 / 175 + 425 / 510) / 2,
+        "pa": 515 / 600,
+        "f1": (180 / 265 + 850 / 935) / 2,
+        "precision": 90 / 125,
+        "recall": 90 / 140,
+        "prevalence": 140 / 600,
+        "pa_all_background": 460 / 600,
+        "n": 6,
+        "n_patients": 3,
+        "n_empty_reference": 2,
+        "n_empty_prediction": 2,
+        "n_both_empty": 1,
+        "n_undefined": 0,
+        "n_penalised": 2,
+        "n_absent_classes": 0,
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert set(found) == {*expected, "hd", "assd"}
+
+
+def test_predicting_background_everywhere_scores_its_share():
+    counts = [[0, 0, 8, 92], [0, 0, 11, 89]]
+    found = headline(table(counts, [inf, inf], ["a", "b"]))
+    assert found["pa"] == found["pa_all_background"] == pytest.approx(181 / 200)
+    assert found["n_iou"] == found["dice"] == 0
+    assert found["hd95"] == 14
+    assert math.isnan(found["hd95_median_finite"])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_equals_the_live_record(classes):
+    draw = np.random.default_rng(5)
+    scores = CaseScores(classes, surface=True)
+    for index in range(6):
+        truth = draw.integers(0, classes, (13, 11), dtype=np.uint8) * (index != 2)
+        prediction = np.where(draw.random(truth.shape) < 0.8, truth, 0) * (index != 4)
+        scores.update(prediction.astype(np.uint8), truth.astype(np.uint8), index=index)
+    rows = scores.gathered()
+    frame = score_rows(
+        rows.counts,
+        rows.surfaces,
+        cases=[{"case": str(index), "patient": str(index // 2), "domain": ""} for index in rows.index],
+        diagonals=rows.diagonals,
+        classes=["background", "nodule", "cyst"][:classes],
+        unit="px",
+        split_side="test",
+        leaky=True,
+    )
+    live, found = scores.compute(), headline(frame)
+    unknown = set() if classes == 2 else {"b_iou", "miou", "pa", "f1", "n_absent_classes"}
+    for name, value in live.items():
+        if name in unknown:
+            assert math.isnan(found[name]), name
+        else:
+            assert found[name] == value, name  # the same bits: one arithmetic
+
+
+def test_unlabelled_case_is_left_out_and_counted():
+    found = headline(table([[10, 0, 0, 90], [0, 0, 0, 0]], [0, 0], ["a", "b"]))
+    assert (found["dice"], found["n"], found["n_undefined"], found["miss_rate"]) == (1, 2, 1, 0)
+
+
+def test_rows_of_two_runs_are_refused():
+    frame = table()
+    with pytest.raises(ScoreError, match="12 rows for 6 cases and 1 classes; give one run"):
+        headline(pd.concat([frame, frame]))
+
+
+def test_distances_are_penalised_by_row():
+    assert penalised_column(table(), "hd95_directed_voxel").tolist() == [0, 4, 14, 2, 0, 14]
+
+
+def test_seeds_are_averaged_within_the_case():
+    first, second = table(), table(COUNTS[::-1], HD95[::-1])
+    dice = seed_mean([first, second.sample(frac=1, random_state=0)], "dice")
+    assert dice["case"].tolist() == [f"c{n}" for n in range(6)]
+    assert dice["patient"].tolist() == list(PATIENTS)
+    assert dice["value"].tolist() == pytest.approx([0.5, 5 / 6, 0.375, 0.375, 5 / 6, 0.5])
+    assert seed_mean([first], "hd95_directed_voxel")["value"].tolist() == [0, 4, 14, 2, 0, 14]
+
+
+def test_seeds_on_different_cases_are_refused():
+    with pytest.raises(ScoreError, match="run 2 scored other cases than run 1"):
+        seed_mean([table(), table(COUNTS[:5], HD95[:5], PATIENTS[:5])], "dice")
