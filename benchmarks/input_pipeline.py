@@ -43,7 +43,7 @@ def write_cases(root: Path) -> list[Case]:
         paths = root / f"{number}.png", root / f"{number}_mask.png"
         for path, pixels in zip(paths, (np.clip(speckle, 0, 255).astype(np.uint8), mask), strict=True):
             Image.fromarray(pixels).save(path)
-        cases.append(Case(str(number), str(number), (paths[0],), paths[1], attributes={"fg_fraction": "0.08"}))
+        cases.append(Case(str(number), str(number), (paths[0],), (paths[1],), attributes={"fg_fraction": "0.08"}))
     return cases
 
 
@@ -104,7 +104,7 @@ def main() -> int:
     """Print one line per tool; the exit code is 1 when a limit is exceeded."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    light, strong = (instantiate(compose("train", [f"augment={name}"]).augment) for name in ("light", "strong"))
+    light, strong = (instantiate(compose("train", [f"augment={name}"]).augment.in_2d) for name in ("light", "strong"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = write_cases(folder)

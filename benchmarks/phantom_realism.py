@@ -98,7 +98,7 @@ def measure(cases: list[Case]) -> Figures:
     depth, speckle, contrast, area = [], [], [], []
     for case in cases:
         image = read_image(case.images[0], channels=1)[..., 0]
-        mask = read_mask(case.mask, labels={0: 0, 255: 1}) > 0
+        mask = read_mask(case.masks[0], labels={0: 0, 255: 1}) > 0
         scan = image[scan_frame(image)].astype(np.float64)
         histogram += np.bincount(scan.astype(np.uint8).ravel(), minlength=256)
         depth.append([rows.mean() for rows in np.array_split(scan, 10)])

@@ -78,7 +78,7 @@ def listed_cases(sizes: Sequence[int], *, seed: int = 0, folds: int = 3) -> list
             id=f"p{patient:03d}_{number}",
             patient=f"p{patient:03d}",
             images=(Path(f"p{patient:03d}_{number}.png"),),
-            mask=Path(f"m{patient:03d}_{number}.png"),
+            masks=(Path(f"m{patient:03d}_{number}.png"),),
             fold=str(patient % folds),
             attributes={
                 "fg_fraction": f"{rng.uniform(0, 0.4):.4f}",

@@ -97,7 +97,7 @@ def test_every_other_part_is_built_by_its_config(group: str, option: str, tmp_pa
         "train",
         [f"{group}={option}", f"paths.outputs={tmp_path}", f"folder={tmp_path}", *EXTRA.get((group, option), [])],
     )[group]
-    parts = node.values() if group == "callbacks" else [node]
+    parts = node.values() if group in ("callbacks", "augment") else [node]
     assert all(instantiate(part) is not None for part in parts if part is not None)
 
 

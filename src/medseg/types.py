@@ -31,6 +31,9 @@ class DataCard:
         synthetic: whether the images are simulated; every output says so.
         citation: how to cite the data.
         licence: under which terms the data may be used.
+        modality: what made the images, for instance ``ultrasound``, ``MR``, ``CT``, ``fundus``.
+        channels: names of the image channels, one for each of C, for instance ``[T1, T1c, T2, FLAIR]``; may be empty.
+        patch: (D, H, W) patch size that suits volumes of this dataset; None in 2D.
     """
 
     name: str
@@ -42,12 +45,20 @@ class DataCard:
     synthetic: bool = False
     citation: str = ""
     licence: str = ""
+    modality: str = ""
+    channels: list[str] = field(default_factory=list)
+    patch: list[int] | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.num_classes or self.num_classes < 2:
             raise ConfigError(
                 f"data.card of '{self.name}': num_classes={self.num_classes} but classes={list(self.classes)}; "
                 "give one name per class, background first, at least two."
+            )
+        if self.channels and len(self.channels) != self.in_channels:
+            raise ConfigError(
+                f"data.card of '{self.name}': in_channels={self.in_channels} but channels={list(self.channels)}; "
+                "name every channel or none."
             )
 
 
@@ -56,16 +67,17 @@ class Geometry:
     """How a preprocessed grid maps back to the image file.
 
     Attributes:
-        native_size: (H, W) of the image as loaded.
-        box: (top, left, height, width) of the part kept by cropping, in native pixels.
-        size: (H, W) of the preprocessed grid.
-        spacing: (row, column) size of a native pixel, in ``DataCard.unit``.
+        native_size: S of the image as loaded, (H, W) or (D, H, W).
+        box: of the part kept by cropping, in native pixels: its start along each axis, then its size along each,
+            (top, left, height, width) in 2D.
+        size: S of the preprocessed grid.
+        spacing: size of a native pixel along each axis, in ``DataCard.unit``.
     """
 
-    native_size: tuple[int, int]
-    box: tuple[int, int, int, int]
-    size: tuple[int, int]
-    spacing: tuple[float, float] = (1.0, 1.0)
+    native_size: tuple[int, ...]
+    box: tuple[int, ...]
+    size: tuple[int, ...]
+    spacing: tuple[float, ...] = (1.0, 1.0)
 
 
 class Sample(TypedDict):

@@ -22,10 +22,11 @@ from fakes import draw_pair, write_dataset
 from medseg.commands.configuration import compose as compose_config
 from medseg.data.augment import augmented, compose
 from medseg.data.datamodule import SegmentationData
-from medseg.data.preprocess import CropBorder, Preprocess, resize_image
+from medseg.data.preprocess import Preprocess, resize_image
 from medseg.data.sampler import EpochSampler
 from medseg.data.sources.folder import read_manifest
 from medseg.data.splits import SIDES, kfold, manifest_fold, twins_leaky
+from medseg.data.steps.crop import CropBorder
 from medseg.errors import ConfigError, DataError
 from medseg.rng import derive
 from medseg.types import DataCard
@@ -171,7 +172,7 @@ def test_transforms_of_one_sample_draw_independently() -> None:
 
 @pytest.mark.parametrize("name", ["none", "light", "strong"])
 def test_configured_augmentations_keep_the_contract(name: str) -> None:
-    augmentation = instantiate(compose_config("train", [f"augment={name}"]).augment)
+    augmentation = instantiate(compose_config("train", [f"augment={name}"]).augment.in_2d)
     for channels in (1, 3):
         image, mask = draw_pair(4, size=(48, 40), channels=channels)
         labels = (mask > 0).astype(np.uint8)
@@ -185,7 +186,7 @@ def test_configured_augmentations_keep_the_contract(name: str) -> None:
 
 
 def test_light_draws_within_its_stated_ranges() -> None:
-    light = instantiate(compose_config("train", ["augment=light"]).augment)
+    light = instantiate(compose_config("train", ["augment=light"]).augment.in_2d)
     flat = np.full((64, 64, 1), 128, np.uint8)
     disc = np.zeros((64, 64), np.uint8)
     disc[22:42, 22:42] = 1

@@ -140,7 +140,7 @@ def test_written_mask_reads_back(tmp_path: Path) -> None:
 
 
 def case_of(tmp_path: Path, *images: str, **fields: object) -> Case:
-    return Case("a", "p", tuple(tmp_path / name for name in images), tmp_path / "m.png", **fields)
+    return Case("a", "p", tuple(tmp_path / name for name in images), (tmp_path / "m.png",), **fields)
 
 
 def test_sizes_that_differ_are_named(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_manifest_rows_become_cases(tmp_path: Path) -> None:
     cases = read_manifest(root)
     assert [case.id for case in cases][:3] == ["p00_0", "p00_1", "p01_0"]
     assert cases[0].patient == "p00" and cases[0].fold == "0" and cases[0].twin is None
-    assert cases[0].images == (root / "images/p00_0.png",) and cases[0].mask == root / "masks/p00_0.png"
+    assert cases[0].images == (root / "images/p00_0.png",) and cases[0].masks == (root / "masks/p00_0.png",)
     assert set(cases[0].attributes) == {"split", "fg_fraction"}
     checked(root)
 

@@ -128,13 +128,13 @@ def test_some_planes_may_miss_the_nodule(tmp_path: Path) -> None:
     cases = phantom(tmp_path, empty_fraction=0.5, **SMALL)
     empty = [case for case in cases if case.attributes["nodule_type"] == "none"]
     assert 3 <= len(empty) <= 17
-    with Image.open(empty[0].mask) as picture:
+    with Image.open(empty[0].masks[0]) as picture:
         assert not np.asarray(picture).any()
 
 
 def test_a_global_threshold_does_not_solve_it(made: list[Case]) -> None:
     images = np.stack([np.asarray(Image.open(case.images[0])) for case in made])
-    masks = np.stack([np.asarray(Image.open(case.mask)) for case in made]) > 0
+    masks = np.stack([np.asarray(Image.open(case.masks[0])) for case in made]) > 0
     best = 0.0
     for low in range(0, 160, 8):
         for high in range(low + 8, 256, 8):

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from fakes import draw_pair, write_dataset
 from medseg.data.augment import augmented, compose
 from medseg.data.cache import Reading, content_hashes, dataset_digest, open_cache
-from medseg.data.preprocess import Clahe, CropBorder, EqualizeHistogram, Preprocess, Smooth, native_logits
+from medseg.data.preprocess import Preprocess, native_logits
 from medseg.data.sampler import EpochSampler
 from medseg.data.sources.folder import read_manifest
 from medseg.data.splits import twins_grouped, twins_leaky
+from medseg.data.steps.crop import CropBorder
+from medseg.data.steps.intensity import Clahe, EqualizeHistogram, Smooth
 from medseg.data.twins import add_twins, apply_twin
 from medseg.errors import ConfigError, DataError
 from tiny import make_data
@@ -140,7 +142,7 @@ def test_another_file_or_recipe_makes_another_entry_and_the_same_one_is_reused(t
     assert make(cases, reading=reading(16), hashes=content_hashes(cases)).folder != first.folder
     digest = dataset_digest(cases, content_hashes(cases))
     shutil.copy(cases[0].images[0], cases[1].images[0])
-    shutil.copy(cases[0].mask, cases[1].mask)  # type: ignore[arg-type]
+    shutil.copy(cases[0].masks[0], cases[1].masks[0])  # type: ignore[arg-type]
     assert make(cases, reading=reading(), hashes=content_hashes(cases)).folder != first.folder
     assert dataset_digest(cases, content_hashes(cases)) != digest
 

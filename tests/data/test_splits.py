@@ -208,7 +208,7 @@ def test_impossible_data() -> None:
     with pytest.raises(DataError, match="the manifest's folds are 0, 1, 2; name one"):
         manifest_fold(listed_cases([1] * 9), seed=0, test_fold=7)
     with pytest.raises(DataError, match="has no fold; fill the column"):
-        manifest_fold([Case("a", "p", (Path("a"),), Path("m"), attributes={"fg_fraction": "0"})], seed=0)
+        manifest_fold([Case("a", "p", (Path("a"),), (Path("m"),), attributes={"fg_fraction": "0"})], seed=0)
     cut = [Case(f"a{fold}", "p", (Path("a"),), Path("m"), fold=fold, attributes={"fg_fraction": "0"}) for fold in "01"]
     with pytest.raises(DataError, match="patient 'p' is in fold 0 and in another"):
         manifest_fold(cut, seed=0)
@@ -216,6 +216,6 @@ def test_impossible_data() -> None:
 
 def test_foreground_is_measured_where_the_manifest_is_silent(tmp_path: Path) -> None:
     cases = read_manifest(write_dataset(tmp_path, patients=9, images_per_patient=1))
-    silent = [Case(case.id, case.patient, case.images, case.mask, fold=case.fold) for case in cases]
+    silent = [Case(case.id, case.patient, case.images, case.masks, fold=case.fold) for case in cases]
     assert foreground_fraction(silent[0]) == pytest.approx(foreground_fraction(cases[0]), abs=1e-4)
     assert ratio(silent, seed=0)[1] == ratio(cases, seed=0)[1]

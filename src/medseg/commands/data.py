@@ -1,53 +1,41 @@
-"""``medseg data``: check a dataset, show its figures, write its split and a contact sheet."""
+"""``medseg data ACTION``: everything about a dataset before anything is trained on it. One file an action."""
 
-import json
+import importlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from medseg.errors import ConfigError
 
-from medseg.commands.configuration import choices, freeze, run_hydra
-from medseg.targets import check_targets
+ACTIONS = {
+    "list": "the datasets that conf/data/ knows: labels, licence, whether they are on this machine",
+    "info": "all about one of them, and how to get it: medseg data info tn3k",
+    "fetch": "download an archive that is public: medseg data fetch NAME --target DIR",
+    "prepare": "an official archive, or your own export, into medseg's layout: medseg data prepare NAME --source DIR",
+    "check": "read every file once, report what is wrong, write the fingerprint: medseg data check data=ddti",
+    "plan": "size, patch, batch and depth that suit data and machine, as overrides: medseg data plan data=acdc",
+    "audit": "look for leaks between the sides of the split and write the certificate: medseg data audit data=ddti",
+    "preview": "a contact sheet of cases as the network gets them: medseg data preview data=acdc",
+    "deidentify": "burnt-in text and DICOM tags out of files: medseg data deidentify --source DIR --target DIR",
+    "register": "a moving modality onto a reference grid: medseg data register --source DIR --target DIR",
+}
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run ``medseg data`` with Hydra overrides."""
-    run_hydra("data", describe, arguments)
+    """Run one action.
+
+    Raises:
+        ConfigError: there is no such action.
+    """
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return
+    action, rest = arguments[0], list(arguments[1:])
+    if action not in ACTIONS:
+        raise ConfigError(f"medseg data: unknown action '{action}'; choose one of: {', '.join(ACTIONS)}.")
+    # Modules carry the action's name, list apart, which would hide the built-in one.
+    name = {"list": "catalogue", "info": "catalogue"}.get(action, action)
+    importlib.import_module(f"medseg.commands.datasets.{name}").main([action, *rest] if name != action else rest)
 
 
-def describe(composed: DictConfig) -> Path:
-    """Check every file, print cases, patients and prevalence by side, and return the folder of what was written."""
-    from hydra.utils import instantiate
-
-    from medseg.commands.show import show_table
-    from medseg.evaluation.pictures import draw_contact_sheet
-
-    config = freeze(composed, choices(composed))
-    check_targets(OmegaConf.to_container(config), list(config.trusted_targets))
-    data = instantiate(config.data)
-    data.prepare_data()
-    summary: dict[str, Any] = data.summary()
-    folder = Path(config.paths.outputs) / "data" / data.card.name
-    folder.mkdir(parents=True, exist_ok=True)
-    data.split.write(folder / "split.json")
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    draw_contact_sheet(folder / "contact_sheet.png", data, config.samples)
-    rows = [
-        [side, str(summary["cases"][side]), str(summary["patients"][side]), _percent(summary["prevalence"][side])]
-        for side in summary["cases"]
-    ]
-    title = f"{data.card.name}{' (SYNTHETIC)' if data.card.synthetic else ''}, split {data.split.name}"
-    show_table(title, ["side", "cases", "patients", "foreground"], rows)
-    show_table("files", ["what", "value"], [
-        ["sizes (rows x columns)", ", ".join(f"{size}: {count}" for size, count in list(summary["sizes"].items())[:4])],
-        ["dataset digest", data.digest[:16]],
-        ["split hash", data.split.hash[:16]],
-        ["licence", data.card.licence or "not stated"],
-        ["written to", str(folder)],
-    ])  # fmt: skip
-    return folder
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f} %"
+def _help() -> str:
+    lines = "\n".join(f"  {action:10} {line}" for action, line in ACTIONS.items())
+    return f"usage: medseg data ACTION [arguments]\n\n{lines}"

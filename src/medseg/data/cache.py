@@ -29,7 +29,7 @@ from medseg.errors import DataError
 from medseg.types import Geometry
 
 LOG = logging.getLogger(__name__)
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise when the layout or the meaning of a preprocessing step changes: old entries are then left alone."""
 
 
@@ -56,7 +56,7 @@ def content_hashes(cases: Sequence[Case]) -> dict[Path, str]:
     Raises:
         DataError: a file cannot be read.
     """
-    paths = sorted({path for case in cases for path in (*case.images, case.mask) if path is not None})
+    paths = sorted({path for case in cases for path in case.files})
     with ThreadPoolExecutor(max_workers=4) as pool:
         return dict(zip(paths, pool.map(_file_hash, paths), strict=True))
 
@@ -76,7 +76,8 @@ def dataset_digest(cases: Sequence[Case], hashes: Mapping[Path, str]) -> str:
 
 
 def _content(case: Case, hashes: Mapping[Path, str]) -> list[object]:
-    return [case.id, [hashes[path] for path in case.images], hashes[case.mask] if case.mask else None]
+    images = [None if path is None else hashes[path] for path in case.images]
+    return [case.id, images, [hashes[path] for path in case.masks]]
 
 
 def entry_key(cases: Sequence[Case], hashes: Mapping[Path, str], reading: Reading) -> str:

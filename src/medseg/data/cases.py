@@ -14,8 +14,8 @@ class Case:
     Attributes:
         id: unique name within the dataset.
         patient: the group that a split must never cut; the patient where known.
-        images: image files, one per modality.
-        mask: reference mask file, None where there is none.
+        images: image files (or DICOM series folders), one per channel group; None where this modality is missing.
+        masks: reference mask files, empty where there is none; the foreground of several is united.
         domain: scanner, site or dataset the case comes from.
         fold: fold given by the publisher of the data, "" where there is none.
         attributes: any other columns of the manifest.
@@ -24,12 +24,17 @@ class Case:
 
     id: str
     patient: str
-    images: tuple[Path, ...]
-    mask: Path | None
+    images: tuple[Path | None, ...]
+    masks: tuple[Path, ...] = ()
     domain: str = ""
     fold: str = ""
     attributes: dict[str, str] = field(default_factory=dict, hash=False)
     twin: int | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file of the case that is there by its record: images without the missing ones, then masks."""
+        return [*(path for path in self.images if path is not None), *self.masks]
 
 
 def by_id(cases: Sequence[Case]) -> dict[str, Case]:

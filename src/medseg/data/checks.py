@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from medseg.data.cases import Case
 from medseg.data.files import read_case
@@ -58,15 +57,11 @@ def _list_problems(cases: Sequence[Case]) -> Iterator[str]:
             yield f"case id {case.id!r} cannot name a file; use letters, digits, '-', '_' and '.'"
         if not case.patient:
             yield f"case '{case.id}' has no group (patient); fill the manifest column 'group', or splits can leak"
-        if case.mask is None:
+        if not case.masks:
             yield f"case '{case.id}' ({case.images[0]}) has no mask; add one or take the case out"
-        for path in _files(case):
-            if not path.is_file():
+        for path in case.files:
+            if not path.exists():
                 yield f"{path}: file of case '{case.id}' is missing; restore it or take its row out of the manifest"
-
-
-def _files(case: Case) -> list[Path]:
-    return [*case.images, *([case.mask] if case.mask is not None else [])]
 
 
 def _raise(problems: list[str], name: str) -> None:

@@ -155,10 +155,11 @@ def foreground_fraction(case: Case, *, threshold: int = 127) -> float:
         if 0 <= fraction <= 1:
             return fraction
         raise DataError(f"case '{case.id}': fg_fraction '{text}' is not in [0, 1]; repair or drop the manifest column.")
-    if case.mask is None:
+    if not case.masks:
         return 0.0
-    values, lossy = _mask_values(case.mask)
-    return float((values > (threshold if lossy else 0)).mean())
+    found = [_mask_values(path) for path in case.masks]
+    united = np.any([values > (threshold if lossy else 0) for values, lossy in found], axis=0)
+    return float(united.mean())
 
 
 def write_mask(path: Path, labels: np.ndarray) -> None:
@@ -184,14 +185,16 @@ def read_case(
         DataError: a file is missing, unreadable or inconsistent with the others.
     """
     image = _read_images(case, channels=channels)
-    if case.mask is None:
+    if not case.masks:
         raise DataError(f"case '{case.id}' has no mask; add one or take the case out of the manifest.")
-    mask = read_mask(case.mask, labels=labels, threshold=threshold)
-    if mask.shape != image.shape[:2]:
-        raise DataError(
-            f"{case.mask}: mask is {mask.shape[0]}x{mask.shape[1]} but its image {case.images[0].name} is "
-            f"{image.shape[0]}x{image.shape[1]} (rows x columns); export both at one size."
-        )
+    parts = [read_mask(path, labels=labels, threshold=threshold) for path in case.masks]
+    for path, part in zip(case.masks, parts, strict=True):
+        if part.shape != image.shape[:2]:
+            raise DataError(
+                f"{path}: mask is {part.shape[0]}x{part.shape[1]} but its image {case.files[0].name} is "
+                f"{image.shape[0]}x{image.shape[1]} (rows x columns); export both at one size."
+            )
+    mask = np.maximum.reduce(parts)
     if case.twin is None:
         return image, mask
     return apply_twin(image, mask, seed=case.twin)

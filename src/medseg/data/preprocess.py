@@ -1,11 +1,11 @@
 """Deterministic preprocessing and the way back to the native grid.
 
-The steps of the 2022 thyroid preprint (crop of borders and text, histogram equalisation, smoothing) stand here as
-configurable steps. The preprint names the steps but no parameter: thresholds, kernels and their order are our reading.
+The steps of the 2022 thyroid preprint (crop of borders and text, histogram equalisation, smoothing) stand in
+``medseg.data.steps``. The preprint names the steps but no parameter: thresholds, kernels and order are our reading.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import overload
 
 import cv2
@@ -19,88 +19,6 @@ from medseg.types import Geometry
 
 OUTSIDE_LOGIT = 10.0
 """Magnitude of the logits given to pixels that were cropped away: certain background."""
-
-
-@dataclass(frozen=True)
-class CropBorder:
-    """Crop the dark frame and the text in it ("desensitise").
-
-    Rows and columns whose mean grey is below ``threshold`` are dropped, and of what remains the largest connected
-    block is kept. A gap shorter than ``bridge`` of the side, such as an acoustic shadow, does not disconnect; the
-    bridge is ours, the threshold that of the TN-SCUI 2020 winner.
-    """
-
-    threshold: float = 5.0
-    bridge: float = 0.05
-
-    def box(self, image: np.ndarray) -> tuple[int, int, int, int]:
-        """Return (top, left, height, width) of the kept block; the whole image if nothing is bright enough."""
-        grey = image.mean(axis=2)
-        top, bottom = self._longest_run(grey.mean(axis=1) >= self.threshold)
-        left, right = self._longest_run(grey.mean(axis=0) >= self.threshold)
-        return top, left, bottom - top, right - left
-
-    def _longest_run(self, bright: np.ndarray) -> tuple[int, int]:
-        places = np.flatnonzero(bright)
-        if not len(places):
-            return 0, len(bright)
-        breaks = np.flatnonzero(np.diff(places) > 1 + self.bridge * len(bright))
-        runs = np.split(places, breaks + 1)
-        longest = max(runs, key=lambda run: run[-1] - run[0])
-        return int(longest[0]), int(longest[-1]) + 1
-
-
-@dataclass(frozen=True)
-class EqualizeHistogram:
-    """Equalise the grey histogram of the whole picture; of colour pictures the luma only."""
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return the equalised uint8 image (H, W, C)."""
-        return _on_luma(image, cv2.equalizeHist)
-
-
-@dataclass(frozen=True)
-class Clahe:
-    """Equalise locally with limited contrast (CLAHE), on ``tiles`` x ``tiles`` tiles; of colour the luma only."""
-
-    clip_limit: float = 2.0
-    tiles: int = 8
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return the equalised uint8 image (H, W, C)."""
-        return _on_luma(image, cv2.createCLAHE(self.clip_limit, (self.tiles, self.tiles)).apply)
-
-
-@dataclass(frozen=True)
-class Smooth:
-    """Smooth with a 3x3 kernel: ``gaussian`` of deviation ``sigma`` pixels, or ``median``."""
-
-    kind: str = "gaussian"
-    sigma: float = 0.8
-
-    def __post_init__(self) -> None:
-        """Refuse unknown kinds.
-
-        Raises:
-            ConfigError: ``kind`` is neither gaussian nor median.
-        """
-        if self.kind not in ("gaussian", "median"):
-            raise ConfigError(f"preprocess step Smooth: kind='{self.kind}' is unknown; use gaussian or median.")
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return the smoothed uint8 image (H, W, C)."""
-        if self.kind == "median":
-            return cv2.medianBlur(image, 3).reshape(image.shape)
-        return cv2.GaussianBlur(image, (3, 3), self.sigma).reshape(image.shape)
-
-
-def _on_luma(image: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    if image.shape[2] == 3:
-        luma = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
-        luma[..., 0] = change(np.ascontiguousarray(luma[..., 0]))
-        return cv2.cvtColor(luma, cv2.COLOR_YCrCb2RGB)
-    parts = [change(np.ascontiguousarray(image[..., channel])) for channel in range(image.shape[2])]
-    return np.stack(parts, axis=2)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -25,8 +25,9 @@ def _existing(root: str | Path) -> Path:
 def read_manifest(root: str | Path, *, manifest: str = "manifest.csv") -> list[Case]:
     """Return the cases that a manifest lists, in its order.
 
-    Columns: ``id``, ``image`` (files of several modalities separated by ``;``), ``mask``, ``group`` (the patient),
-    optional ``fold`` and ``domain``; every other column becomes an attribute. Files are relative to ``root``.
+    Columns: ``id``, ``image`` (files of several modalities separated by ``;``, nothing between two of them where one
+    is missing), ``mask`` (several are united), ``group`` (the patient), optional ``fold`` and ``domain``; every other
+    column becomes an attribute. Files are relative to ``root``.
 
     Raises:
         DataError: the folder or manifest is absent, is not UTF-8 text, or lacks a column or a value.
@@ -59,12 +60,12 @@ def _case(row: dict[str, str | None], folder: Path, where: str) -> Case:
     for name in ("id", "image"):
         if not cells[name]:
             raise DataError(f"{where}: column '{name}' is empty; fill it or delete the row.")
-    images = tuple(folder / name.strip() for name in cells["image"].split(";"))
+    images = tuple(folder / name.strip() if name.strip() else None for name in cells["image"].split(";"))
     return Case(
         id=cells["id"],
         patient=cells["group"],
         images=images,
-        mask=folder / cells["mask"] if cells["mask"] else None,
+        masks=tuple(folder / name.strip() for name in cells["mask"].split(";") if name.strip()),
         domain=cells.get("domain", ""),
         fold=cells.get("fold", ""),
         attributes={name: value for name, value in cells.items() if name not in _OWN_FIELDS},
@@ -95,7 +96,8 @@ def read_folder(
     images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
     find = _patient_finder(folder, patient_pattern, one_image_per_patient)
     return [
-        Case(id=stem, patient=find(stem), images=(path,), mask=masks.get(stem)) for stem, path in sorted(images.items())
+        Case(id=stem, patient=find(stem), images=(path,), masks=(masks[stem],) if stem in masks else ())
+        for stem, path in sorted(images.items())
     ]
 
 

@@ -1,0 +1,1 @@
+"""The actions of ``medseg data``, one file each; ``commands/data.py`` finds them."""
