@@ -266,3 +266,19 @@ def test_other_ranks_run_the_same_job(toy, flags):
         assert "hydra.mode=RUN" in note["argv"]
     assert "Tip: " not in done.stderr
     assert done.stderr.count("`Trainer.fit` stopped") == len(seeds)
+
+
+def test_every_action_of_data_has_its_command_and_the_help_names_it(capsys):
+    from medseg.commands.data import ACTIONS, main
+
+    folder = Path(cli.__file__).parent / "commands" / "datasets"
+    modules = {{"list": "catalogue", "info": "catalogue"}.get(action, action) for action in ACTIONS}
+    assert sorted(name for name in modules if not (folder / f"{name}.py").exists()) == []
+    main([])
+    shown = capsys.readouterr().out
+    assert all(f"  {action} " in shown for action in ACTIONS)
+
+
+def test_an_unknown_action_of_data_lists_the_known_ones(capsys):
+    assert cli.main(["data", "chek"]) == 2
+    assert "unknown action 'chek'; choose one of: list, info," in capsys.readouterr().err

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fakes import write_dataset
 from medseg.data import splits
-from medseg.data.augment import compose
+from medseg.data.augment.pictures import compose
 from medseg.data.datamodule import SegmentationData
 from medseg.data.preprocess import Preprocess
 from medseg.data.sources.folder import read_manifest

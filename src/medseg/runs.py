@@ -41,7 +41,12 @@ PACKAGES = [
     "opencv-python-headless",
 ]
 NOT_IN_KEY = ("paths", "tracking", "folder", "resume", "study", "panel", "preset", "name", "choices", "trusted_targets")
-DISPLAY_ONLY = {"trainer": ("enable_progress_bar", "default_root_dir"), "callbacks": ("progress",)}
+DISPLAY_ONLY = {
+    "trainer": ("enable_progress_bar", "default_root_dir"),
+    "callbacks": ("progress",),
+    "data": ("about", "cache_limit_gb", "num_workers"),
+}
+"""What changes how a run is shown, described or fed, but not what it gives."""
 
 
 def run_key(config: Mapping[str, Any]) -> str:
@@ -54,6 +59,8 @@ def run_key(config: Mapping[str, Any]) -> str:
     for group, names in DISPLAY_ONLY.items():
         if isinstance(kept.get(group), Mapping):
             kept[group] = {name: value for name, value in kept[group].items() if name not in names}
+    if isinstance(kept.get("audit"), Mapping):
+        kept["audit"] = {"allow_leaks": kept["audit"].get("allow_leaks", False)}  # the rest only looks
     text = json.dumps(kept, sort_keys=True)
     if config.get("folder"):
         text = text.replace(str(config["folder"]), str(None))  # as before the folder was known
@@ -196,6 +203,8 @@ class Run:
         data = instantiate(self.config["data"])
         data.prepare_data()
         data.setup("test")
+        if self.record["split"]["leaky"] and not data.split.leaky:
+            data.declare_leaky()  # as the gate did when the run was trained
         for what, now, then in (
             ("dataset", data.digest, self.record["data"]["digest"]),
             ("split", data.split.hash, self.record["split"]["hash"]),

@@ -81,10 +81,10 @@ class Geometry:
 
 
 class Sample(TypedDict):
-    """One preprocessed case as the dataset returns it."""
+    """One preprocessed case, or a patch or slice of one, as the dataset returns it."""
 
-    image: "Tensor"  # (C, H, W) float32
-    mask: "Tensor"  # (H, W) int64
+    image: "Tensor"  # (C, *S) float32
+    mask: "Tensor"  # (*S) int64
     index: int  # position in the dataset's case list
     case: str
     patient: str
@@ -93,12 +93,12 @@ class Sample(TypedDict):
 class Batch(TypedDict, total=False):
     """What ``collate`` makes of samples. ``truth`` and ``geometry`` are there in evaluation only."""
 
-    image: "Tensor"  # (B, C, H, W) float32
-    mask: "Tensor"  # (B, H, W) int64
+    image: "Tensor"  # (B, C, *S) float32
+    mask: "Tensor"  # (B, *S) int64
     index: "Tensor"  # (B,) int64
     case: list[str]
     patient: list[str]
-    truth: "list[np.ndarray]"  # native (H, W) uint8 label maps
+    truth: "list[np.ndarray]"  # native uint8 label maps, (H, W) or (D, H, W)
     geometry: list[Geometry]
 
 

@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 
 from fakes import draw_pair, write_dataset
 from medseg.commands.configuration import compose as compose_config
-from medseg.data.augment import augmented, compose
+from medseg.data.augment.pictures import compose
 from medseg.data.datamodule import SegmentationData
 from medseg.data.preprocess import Preprocess, resize_image
 from medseg.data.sampler import EpochSampler
@@ -164,7 +164,7 @@ def test_physical_units_need_a_spacing(tmp_path: Path) -> None:
 def test_transforms_of_one_sample_draw_independently() -> None:
     both = compose([albumentations.HorizontalFlip(p=0.5), albumentations.VerticalFlip(p=0.5)])
     image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
-    seen = Counter(int(augmented(both, image, image[..., 0], seed=seed)[0][0, 0, 0]) for seed in range(200))
+    seen = Counter(int(both(image, image[..., 0], seed=seed)[0][0, 0, 0]) for seed in range(200))
     # Corner 0 means neither flip, 15 both; seeded alike, the two would always agree.
     assert sorted(seen) == [0, 3, 12, 15]
     assert min(seen.values()) > 25
@@ -177,7 +177,7 @@ def test_configured_augmentations_keep_the_contract(name: str) -> None:
         image, mask = draw_pair(4, size=(48, 40), channels=channels)
         labels = (mask > 0).astype(np.uint8)
         for seed in range(10):
-            changed, moved = augmented(augmentation, image, labels, seed=derive(seed, name))
+            changed, moved = augmentation(image, labels, seed=derive(seed, name))
             assert (changed.shape, changed.dtype, moved.shape) == (image.shape, np.uint8, labels.shape)
             assert set(np.unique(moved)) <= {0, 1}
             if name == "none":
@@ -192,7 +192,7 @@ def test_light_draws_within_its_stated_ranges() -> None:
     disc[22:42, 22:42] = 1
     levels, noises, areas = [], [], []
     for seed in range(150):
-        changed, moved = augmented(light, flat, disc, seed=seed)
+        changed, moved = light(flat, disc, seed=seed)
         inside = changed[16:48, 16:48].astype(float)
         levels.append(inside.mean())
         noises.append(inside.std())
@@ -276,7 +276,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("medseg.data.cache._flush", full)
+    monkeypatch.setattr("medseg.data.cache.flush", full)
     with pytest.raises(DataError, match=r"cache cannot be written \(No space left on device\); free space") as caught:
         make_data(tmp_path)
     assert "\n" not in str(caught.value)

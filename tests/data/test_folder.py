@@ -169,3 +169,23 @@ def test_real_colour_fundus() -> None:
     found = read_manifest(real("drive"))
     assert [sum(case.attributes["split"] == side for case in found) for side in ("train", "test")] == [20, 20]
     check_cases(found[::10], labels=LABELS, channels=3, name="drive")
+
+
+def test_groups_that_an_audit_found_to_belong_together_become_one(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "set", patients=3, images_per_patient=1)
+    table = tmp_path / "groups.csv"
+    table.write_text("group,belongs_to\np00,p00\np02,p00\n", encoding="utf-8")
+    assert [case.patient for case in read_manifest(root, groups=table)] == ["p00", "p01", "p00"]
+
+
+def test_a_table_of_groups_of_another_dataset_is_refused(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "set", patients=3, images_per_patient=1)
+    table = tmp_path / "groups.csv"
+    table.write_text("group,belongs_to\nx,p00\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"groups.csv: group 'x' is not in .*manifest.csv"):
+        read_manifest(root, groups=table)
+    with pytest.raises(DataError, match=r"none.csv: table is missing; correct data.source.groups"):
+        read_manifest(root, groups=tmp_path / "none.csv")
+    table.write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"groups.csv: table lacks the column\(s\) group, belongs_to; found a, b"):
+        read_manifest(root, groups=table)

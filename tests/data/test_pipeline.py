@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import draw_pair, write_dataset
-from medseg.data.augment import augmented, compose
+from medseg.data.augment.pictures import compose
 from medseg.data.cache import Reading, content_hashes, dataset_digest, open_cache
 from medseg.data.preprocess import Preprocess, native_logits
 from medseg.data.sampler import EpochSampler
@@ -230,7 +230,7 @@ def test_the_augmented_stream_does_not_depend_on_the_workers(tmp_path: Path) -> 
 def test_images_of_one_batch_are_changed_differently(tmp_path: Path) -> None:
     image, mask = draw_pair(1, size=(48, 48))
     noise = compose([albumentations.GaussNoise(std_range=(0.05, 0.1), p=1.0)])
-    first, second, again = (augmented(noise, image, mask, seed=seed)[0] for seed in (1, 2, 1))
+    first, second, again = (noise(image, mask, seed=seed)[0] for seed in (1, 2, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second)
 
@@ -240,7 +240,7 @@ def test_image_and_mask_move_together() -> None:
     image = np.repeat(mask[..., None], 1, axis=2)
     move = compose([albumentations.Affine(rotate=(-40, 40), translate_percent=(-0.1, 0.1), p=1.0)])
     for seed in range(5):
-        moved, labels = augmented(move, image, (mask > 0).astype(np.uint8), seed=seed)
+        moved, labels = move(image, (mask > 0).astype(np.uint8), seed=seed)
         assert ((moved[..., 0] > 127) != (labels > 0)).mean() < 0.02
         assert set(np.unique(labels)) <= {0, 1}
 

@@ -1,5 +1,7 @@
 """U-Net's geometry, options and errors, and what all nets share around their layers."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -75,3 +77,52 @@ def test_unknown_choices_and_widths_say_what_is_allowed() -> None:
         UNet(in_channels=1, num_classes=2, widths=SMALL, up="nearest")
     with pytest.raises(ConfigError, match=r"net\.widths=\[64\].*at least 2 levels"):
         UNet(in_channels=1, num_classes=2, widths=[64])
+
+
+# ---- volumes
+
+
+def conv_parameters(widths: list[int], channels: int, classes: int, kernel: int, up: int) -> int:
+    """Count a U-Net's parameters by its construction: 3x3 kernels, norms of two, up-convolutions, a 1x1 head."""
+    total, inputs = 0, channels
+    for width in widths:
+        total += inputs * width * kernel + 2 * width + width * width * kernel + 2 * width
+        inputs = width
+    for skip, deep in pairwise(widths):
+        total += deep * skip * up + skip  # with bias
+        total += 2 * skip * skip * kernel + 2 * skip + skip * skip * kernel + 2 * skip
+    return total + widths[0] * classes + classes
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("widths", [[4, 8, 16], [64, 128, 256, 512, 1024]])
+def test_parameters_follow_the_formula_in_both_dimensions(dims: int, widths: list[int]) -> None:
+    with torch.device("meta"):
+        net = UNet(in_channels=2, num_classes=3, widths=widths, spatial_dims=dims)
+    found = sum(parameter.numel() for parameter in net.parameters())
+    assert found == conv_parameters(widths, 2, 3, 3**dims, 2**dims)
+
+
+@pytest.mark.parametrize("up", ["transpose", "bilinear"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "group"])
+def test_volumes_of_any_size_get_logits_of_their_size(up: str, norm: str) -> None:
+    net = UNet(in_channels=2, num_classes=3, widths=[4, 8, 16], spatial_dims=3, up=up, norm=norm).eval()
+    assert net(torch.randn(1, 2, 5, 9, 10)).shape == (1, 3, 5, 9, 10)
+
+
+def test_thick_slices_are_pooled_in_their_plane() -> None:
+    pools = [[1, 2, 2], [2, 2, 2]]
+    net = UNet(in_channels=1, num_classes=2, widths=[4, 8, 16], spatial_dims=3, pools=pools).eval()
+    levels = net.encoder(torch.zeros(1, 1, 6, 16, 8))
+    assert [tuple(level.shape[2:]) for level in levels] == [(6, 16, 8), (6, 8, 4), (3, 4, 2)]
+    assert net.stride == (2, 4, 4)
+    assert net(torch.randn(1, 1, 5, 9, 10)).shape == (1, 2, 5, 9, 10)
+
+
+def test_wrong_axes_and_pools_say_what_is_expected() -> None:
+    with pytest.raises(ConfigError, match=r"net\.pools=\[\[2, 2\]\]: give 2 poolings.*3 factors each"):
+        UNet(in_channels=1, num_classes=2, widths=SMALL, spatial_dims=3, pools=[[2, 2]])
+    with pytest.raises(ConfigError, match=r"net\.spatial_dims=4: give 2"):
+        UNet(in_channels=1, num_classes=2, widths=SMALL, spatial_dims=4)
+    with pytest.raises(ConfigError, match=r"shape \(1, 1, 8, 8\); it must be \(batch, 1, depth, height, width\)"):
+        UNet(in_channels=1, num_classes=2, widths=SMALL, spatial_dims=3)(torch.zeros(1, 1, 8, 8))

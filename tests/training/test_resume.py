@@ -6,9 +6,15 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from medseg.data.augment import compose
+from medseg.data.augment.pictures import compose
+from medseg.data.datamodule import SegmentationData
+from medseg.data.missing import Missing
+from medseg.data.views import Patches
 from medseg.journal import read_journal
+from medseg.nets.unet import UNet
+from medseg.training.module import SegmentationModule
 from tiny import make_data, make_module, make_trainer
+from tiny_volumes import PATCH, make_volumes
 
 
 def augmentation() -> object:
@@ -42,6 +48,28 @@ def test_two_epochs_and_two_more_equal_four(tmp_path: Path, workers: int) -> Non
     for one, other in zip(*rows, strict=True):
         timeless = [{k: v for k, v in row["metrics"].items() if not k.startswith("system/")} for row in (one, other)]
         assert timeless[0] == timeless[1]
+
+
+def test_patches_of_volumes_go_on_where_they_stopped(tmp_path: Path) -> None:
+    view = Patches(size=PATCH, epoch_samples=4, window_batch=8)
+
+    def module() -> SegmentationModule:
+        torch.manual_seed(0)
+        return make_module(UNet(in_channels=1, num_classes=2, widths=[4, 8], spatial_dims=3), view=view)
+
+    def data(workers: int) -> SegmentationData:
+        return make_volumes(tmp_path, view=view, num_workers=workers, missing=Missing("zero", dropout=0.3))
+
+    whole, half, again = module(), module(), module()
+    make_trainer(tmp_path / "whole", 3).fit(whole, data(0))
+    trainer = make_trainer(tmp_path / "halves", 3)
+    trainer.callbacks.insert(0, StopAfter(1))
+    with pytest.raises(KilledError, match="killed"):
+        trainer.fit(half, data(0))
+    last = tmp_path / "halves" / "last.ckpt"
+    make_trainer(tmp_path / "halves", 3).fit(again, data(2), ckpt_path=last, weights_only=True)
+    for name, value in whole.net.state_dict().items():
+        assert torch.equal(value, again.net.state_dict()[name]), name
 
 
 class KilledError(Exception):

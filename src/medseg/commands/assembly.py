@@ -8,7 +8,9 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
 
+from medseg.commands.fitting import check_fit
 from medseg.commands.isolation import one_line_errors
+from medseg.commands.probe import probe_workers
 from medseg.data.datamodule import SegmentationData
 from medseg.journal import Journal
 from medseg.training.callbacks import Record
@@ -37,15 +39,18 @@ class Parts:
 def assemble(config: DictConfig, folder: Path) -> Parts:
     """Build the parts of a run; the data are checked, split and cached here, before anything is trained."""
     data = instantiate(config.data)
+    with one_line_errors():
+        module = instantiate(config.method)
+    check_fit(config, data, module)
     data.prepare_data()
     data.setup("fit")
     tracker = instantiate(config.tracking)
     journal = Journal(folder / "metrics.jsonl")
-    with one_line_errors():
-        module = instantiate(config.method)
     chosen = [instantiate(callback) for callback in config.callbacks.values() if callback is not None]
     with one_line_errors():  # no GPU, an impossible number of devices, an unknown precision
         trainer = instantiate(config.trainer, callbacks=[*chosen, Record(journal, tracker)])
+    if data.auto_workers:
+        data.num_workers = probe_workers(data, module)
     return Parts(data, module, trainer, tracker, journal)
 
 

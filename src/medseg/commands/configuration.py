@@ -36,6 +36,8 @@ from medseg.errors import ConfigError, MedsegError, RunError
 log = logging.getLogger(__name__)
 
 VERSION_BASE = "1.3"
+OmegaConf.register_new_resolver("sum", lambda *parts: sum(int(part) for part in parts), replace=True)
+"""``${sum:1,2}`` in a config: the sum of whole numbers, for instance of channels."""
 TERMINATED = 143
 
 

@@ -15,6 +15,7 @@ ACTIONS = {
     "audit": "look for leaks between the sides of the split and write the certificate: medseg data audit data=ddti",
     "preview": "a contact sheet of cases as the network gets them: medseg data preview data=acdc",
     "deidentify": "burnt-in text and DICOM tags out of files: medseg data deidentify --source DIR --target DIR",
+    "boxes": "where a coarse run sees the object in each case, for preprocess=cascade: medseg data boxes run=RUN",
     "register": "a moving modality onto a reference grid: medseg data register --source DIR --target DIR",
 }
 

@@ -11,7 +11,7 @@ from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.errors import ConfigError
 from medseg.targets import check_targets
 
-TAKEN_FROM_RUN = ("preprocess", "mean", "std", "seed")
+TAKEN_FROM_RUN = ("preprocess", "mean", "std", "seed", "view", "missing")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,7 +60,7 @@ def _other_data(chosen: Any, run: runs.Run, config: DictConfig) -> Any:
             f"data={config.choices['data']} has {chosen['card']['in_channels']} channels, the run was trained on "
             f"{theirs['card']['in_channels']}; choose a dataset with as many."
         )
-    data = instantiate({**chosen, **{name: theirs[name] for name in TAKEN_FROM_RUN}})
+    data = instantiate({**chosen, **{name: theirs[name] for name in TAKEN_FROM_RUN if name in theirs}})
     data.prepare_data()
     data.setup("test")
     return data

@@ -1,8 +1,9 @@
-"""``medseg predict``: the masks that a finished run predicts for a folder of images."""
+"""``medseg predict``: the label maps that a finished run predicts for a folder of images."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from rich.progress import track
@@ -11,8 +12,14 @@ from medseg import runs
 from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medseg.data.cases import Case
+    from medseg.data.datamodule import SegmentationData
+
 log = logging.getLogger(__name__)
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+FORMATS = ("mask", "dicom_seg")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,13 +28,18 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def predict(composed: DictConfig) -> Path:
-    """Write ``<output>/<image name>.png`` for every image of ``input`` and return the output folder."""
+    """Write one label map for every image of ``input`` and return the output folder.
+
+    Pictures become ``<output>/<id>.png``, volumes ``<id>.nii.gz`` in the geometry of their source, or ``<id>.dcm`` with
+    ``format=dicom_seg``.
+    """
     from hydra.utils import instantiate
 
-    from medseg.data.files import read_image
-    from medseg.evaluation.predict import predict_image
+    from medseg.data.sources.unlabelled import find_images
 
     config = freeze(composed, choices(composed))
+    if config.format not in FORMATS:
+        raise ConfigError(f"format={config.format}: choose one of {', '.join(FORMATS)}.")
     run = runs.load_run(config.run, trusted=tuple(config.trusted_targets))
     if hasattr(run.net, "prompt") and not config.unmarked:
         raise ConfigError(
@@ -35,16 +47,50 @@ def predict(composed: DictConfig) -> Path:
             "unmarked=true predicts without marks, below what its scores say."
         )
     source, target = Path(config.input), Path(config.output)
-    images = sorted(path for path in source.glob("*") if path.suffix.lower() in IMAGES) if source.is_dir() else []
-    if not images:
-        raise DataError(
-            f"{source}: no image there ({', '.join(sorted(IMAGES))}); give a folder with images as input=..."
-        )
-    target.mkdir(parents=True, exist_ok=True)
     data = instantiate(run.config["data"])
+    channels = data.card.in_channels
+    cases = find_images(source, channels=channels, spatial_dims=data.card.spatial_dims)
+    cases = data.missing.select(cases, channels=data.card.channels, name=str(source))
+    _check_format(config.format, cases, data)
+    target.mkdir(parents=True, exist_ok=True)
     net = run.net.to(config.device)
-    for path in track(images, description="predicting", transient=True):
-        image = read_image(path, channels=data.card.in_channels)
-        data.write_labels(target / f"{path.stem}.png", predict_image(net, image, data))
-    log.info("%d masks written to %s", len(images), target)
+    for case in track(cases, description="predicting", transient=True):
+        _predict_case(net, case, data, target, config.format)
+    log.info("%d label maps written to %s", len(cases), target)
     return target
+
+
+def _check_format(form: str, cases: Sequence["Case"], data: "SegmentationData") -> None:
+    """Refuse a DICOM segmentation of what is no series, before the first image is predicted."""
+    if form != "dicom_seg":
+        return
+    for case in cases:
+        first = next(path for path in case.images if path is not None)
+        if not data.is_volume or not first.is_dir():
+            raise DataError(f"{first}: format=dicom_seg needs a folder with a DICOM series; use format=mask.")
+
+
+def _predict_case(net: "nn.Module", case: "Case", data: "SegmentationData", target: Path, form: str) -> None:
+    """Predict one case and write its label map."""
+    from medseg.data.files import read_pictures
+    from medseg.data.missing import available_channels
+    from medseg.evaluation.predict import predict_image
+
+    channels = data.card.in_channels
+    available = available_channels(case, channels=channels)
+    if not data.is_volume:
+        labels = predict_image(net, read_pictures(case, channels=channels), data, available=available)
+        data.write_labels(target / f"{case.id}.png", labels)
+        return
+    from medseg.data.predictions import save_prediction
+    from medseg.data.volumes.cases import read_volume_case
+
+    volume = read_volume_case(case, channels=channels, labels=data.labels)
+    labels = predict_image(net, volume.image, data, spacing=volume.grid.spacing, available=available)
+    if form == "mask":
+        save_prediction(target, case, labels, declared=data.labels)
+        return
+    from medseg.data.volumes.dicom import write_dicom_seg
+
+    reference = next(path for path in case.images if path is not None)
+    write_dicom_seg(target / f"{case.id}.dcm", labels, volume.grid, reference=reference, names=data.card.classes)

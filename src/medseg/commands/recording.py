@@ -85,7 +85,8 @@ class Recording:
         """Note what the training cost."""
         trainer, data = self.parts.trainer, self.parts.data
         # Not before: a classical baseline has no forward pass until it is fitted.
-        gflops = gigaflops(self.parts.module.net, data.card.in_channels, data.preprocess.size)
+        size: Any = data.input_size()  # of two axes or three
+        gflops = gigaflops(self.parts.module.net, data.input_channels, size)
         self.record["model"]["gflops"] = gflops
         self.record["epochs"] = trainer.current_epoch
         self.record["cost"] = {

@@ -60,6 +60,7 @@ def _fit_and_score(config: DictConfig, folder: Path) -> None:
     from lightning import seed_everything
 
     from medseg.commands.assembly import assemble, best_weights, resume_from
+    from medseg.commands.gate import gate
     from medseg.commands.recording import Recording
     from medseg.rng import derive
 
@@ -68,6 +69,7 @@ def _fit_and_score(config: DictConfig, folder: Path) -> None:
         torch.set_num_threads(config.threads)
     seed_everything(derive(config.seed, "torch") % 2**32, verbose=False)
     parts = assemble(config, folder)
+    gate(config, parts.data, folder)
     recording = Recording(config, folder, parts)
     try:
         recording.start()

@@ -7,28 +7,29 @@ lock, so that an entry is there whole or not at all, whatever is killed.
 
 import hashlib
 import json
-import logging
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from filelock import FileLock
 from rich.progress import track
 
 from medseg.data.cases import Case, by_id
 from medseg.data.checks import check_cases, check_list
+from medseg.data.entries import Room, hold, make_entry
 from medseg.data.files import read_case
 from medseg.data.preprocess import Preprocess
 from medseg.errors import DataError
-from medseg.types import Geometry
+from medseg.types import IGNORE, Geometry
 
-LOG = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from medseg.data.volumes.preprocess import VolumePreprocess
+
 FORMAT_VERSION = 2
 """Raise when the layout or the meaning of a preprocessing step changes: old entries are then left alone."""
 
@@ -44,7 +45,7 @@ class Reading:
         threshold: grey level that separates the classes of JPEG masks.
     """
 
-    preprocess: Preprocess
+    preprocess: "Preprocess | VolumePreprocess"
     channels: int
     labels: Mapping[int, int]
     threshold: int = 127
@@ -63,6 +64,9 @@ def content_hashes(cases: Sequence[Case]) -> dict[Path, str]:
 
 def _file_hash(path: Path) -> str:
     try:
+        if path.is_dir():  # a DICOM series
+            parts = [_file_hash(part) for part in sorted(path.iterdir()) if part.is_file()]
+            return hashlib.sha256("".join(parts).encode()).hexdigest()
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
@@ -88,6 +92,9 @@ def entry_key(cases: Sequence[Case], hashes: Mapping[Path, str], reading: Readin
         "reading": [reading.channels, sorted(reading.labels.items()), reading.threshold],
         "cases": [[*_content(case, hashes), case.twin] for case in by_id(cases).values()],
     }
+    sparse = {case.id: case.attributes["labelled_slices"] for case in cases if case.attributes.get("labelled_slices")}
+    if sparse:
+        content["labelled_slices"] = sparse
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -104,6 +111,7 @@ class Cache:
 
     def __post_init__(self) -> None:
         """Read the entry's description and compare the sizes of its files."""
+        self._lease: IO[bytes] | None = hold(self.folder)
         try:
             entry = json.loads((self.folder / "entry.json").read_text(encoding="utf-8"))
             self.size: tuple[int, int] = tuple(entry["size"])
@@ -122,7 +130,7 @@ class Cache:
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the maps out: a worker opens its own instead of receiving a copy of all pixels."""
-        return {**self.__dict__, "_maps": {}}
+        return {**self.__dict__, "_maps": {}, "_lease": None}
 
     def _map(self, name: str, *shape: int) -> np.ndarray:
         if name not in self._maps:
@@ -145,6 +153,30 @@ class Cache:
         end = self._ends[place]
         return np.array(self._map("truths", self._ends[-1])[end - height * width : end]).reshape(height, width)
 
+    def patch(self, case: str, start: Sequence[int], size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return image uint8 (*size, C) and mask uint8 (*size) from ``start`` (row, column) on.
+
+        Beyond the end of the picture the image repeats its edge and the mask is ``IGNORE``.
+        """
+        place = self._places[case]
+        box = tuple(slice(first, first + side) for first, side in zip(start, size, strict=True))
+        image = np.array(self._map("images", len(self._places), *self.size, self.channels)[place][box])
+        mask = np.array(self._map("masks", len(self._places), *self.size)[place][box])
+        ends = [(0, side - own) for side, own in zip(size, mask.shape, strict=True)]
+        return np.pad(image, [*ends, (0, 0)], mode="edge"), np.pad(mask, ends, constant_values=IGNORE)
+
+    def points(self, case: str) -> dict[int, np.ndarray]:
+        """Return the places (N, 2) of all pixels by label; label 0 only in a sparsely labelled case."""
+        mask = self.mask(case)
+        labels = [label for label in np.unique(mask).tolist() if label not in (0, IGNORE)]
+        if (mask == IGNORE).any() and (mask == 0).any():
+            labels.insert(0, 0)
+        return {label: np.argwhere(mask == label) for label in labels}
+
+    def sparse(self, case: str) -> bool:
+        """Tell whether the preprocessed mask holds ignored pixels."""
+        return bool((self.mask(case) == IGNORE).any())
+
     def geometry(self, case: str) -> Geometry:
         """Return the way of a case back to its native grid (spacing 1)."""
         place = self._places[case]
@@ -152,7 +184,13 @@ class Cache:
 
 
 def open_cache(
-    cases: Sequence[Case], *, reading: Reading, root: str | Path, hashes: Mapping[Path, str], name: str = "data"
+    cases: Sequence[Case],
+    *,
+    reading: Reading,
+    root: str | Path,
+    hashes: Mapping[Path, str],
+    name: str = "data",
+    limit_gb: float | None = None,
 ) -> Cache:
     """Return the cache entry of the cases, made first if it is not there; several processes may ask at once.
 
@@ -162,44 +200,25 @@ def open_cache(
         root: folder of all entries.
         hashes: of every file of the cases, from :func:`content_hashes`.
         name: the dataset's name, for messages.
+        limit_gb: of all entries together, see ``entries.Room``.
 
     Raises:
-        DataError: a file is unfit (see ``checks.check_cases``), or the cache folder cannot be written.
+        DataError: a file is unfit (see ``checks.check_cases``), the entry exceeds the limit, or the cache folder
+            cannot be written.
     """
     check_list(cases, name=name)
     folder = Path(root) / f"{name}-{entry_key(cases, hashes, reading)}"
-    if folder.is_dir():
-        return Cache(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(folder.name + ".lock")):
-            if not folder.is_dir():
-                _make(list(by_id(cases).values()), reading, folder, name)
-    except OSError as error:
-        raise DataError(
-            f"{root}: cache cannot be written ({error.strerror or error}); free space or set MEDSEG_CACHE elsewhere."
-        ) from None
+    if not folder.is_dir():
+        make_entry(folder, partial(_fill, list(by_id(cases).values()), reading, name), limit_gb=limit_gb)
     return Cache(folder)
 
 
-def _make(cases: Sequence[Case], reading: Reading, folder: Path, name: str) -> None:
-    """Write an entry under the lock; what an earlier, killed writer left is cleared away first."""
+def _fill(cases: Sequence[Case], reading: Reading, name: str, part: Path, room: Room) -> None:
+    """Check all cases, then write them into a folder."""
+    preprocess = reading.preprocess
+    assert isinstance(preprocess, Preprocess)
     originals = [case for case in cases if case.twin is None]
     check_cases(originals, labels=reading.labels, channels=reading.channels, threshold=reading.threshold, name=name)
-    for remains in folder.parent.glob(f"{folder.name}.part-*"):
-        shutil.rmtree(remains, ignore_errors=True)
-    part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-    part.mkdir()
-    try:
-        _fill(cases, reading, part, name)
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    LOG.info("cache %s: %d cases, %.1f MB", folder, len(cases), size / 1e6)
-
-
-def _fill(cases: Sequence[Case], reading: Reading, part: Path, name: str) -> None:
     native: list[tuple[int, int]] = []
     boxes: list[tuple[int, int, int, int]] = []
     shown = track(cases, f"preparing {name}", transient=True, disable=not sys.stderr.isatty())
@@ -212,17 +231,18 @@ def _fill(cases: Sequence[Case], reading: Reading, part: Path, name: str) -> Non
             image, truth = read_case(
                 case, channels=reading.channels, labels=reading.labels, threshold=reading.threshold
             )
-            small, mask, geometry = reading.preprocess.do(image, truth)
+            small, mask, geometry = preprocess.do(image, truth)
             for stream, array in ((images, small), (masks, mask), (truths, truth)):
                 stream.write(np.ascontiguousarray(array).data)
-            native.append(geometry.native_size)
-            boxes.append(geometry.box)
+            room.take(images.tell() + masks.tell() + truths.tell())
+            native.append(geometry.native_size)  # type: ignore[arg-type]
+            boxes.append(geometry.box)  # type: ignore[arg-type]
         for stream in (images, masks, truths):
-            _flush(stream)
+            flush(stream)
     entry = {
         "version": FORMAT_VERSION,
         "recipe": reading.preprocess.recipe,
-        "size": reading.preprocess.size,
+        "size": preprocess.size,
         "channels": reading.channels,
         "ids": [case.id for case in cases],
         "native": native,
@@ -230,9 +250,10 @@ def _fill(cases: Sequence[Case], reading: Reading, part: Path, name: str) -> Non
     }
     with (part / "entry.json").open("wb") as stream:
         stream.write(json.dumps(entry).encode())
-        _flush(stream)
+        flush(stream)
 
 
-def _flush(stream: BinaryIO) -> None:
+def flush(stream: BinaryIO) -> None:
+    """Write a file through to the disk."""
     stream.flush()
     os.fsync(stream.fileno())

@@ -16,7 +16,7 @@ def check_list(cases: Sequence[Case], *, name: str) -> None:
     """
     if not cases:
         raise DataError(f"dataset '{name}' has no cases; check data.source.root and the manifest's rows.")
-    _raise(list(_list_problems(cases)), name)
+    raise_first(list(_list_problems(cases)), name)
 
 
 def check_cases(
@@ -44,7 +44,7 @@ def check_cases(
         return None
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        _raise([text for text in pool.map(problem, cases) if text is not None], name)
+        raise_first([text for text in pool.map(problem, cases) if text is not None], name)
 
 
 def _list_problems(cases: Sequence[Case]) -> Iterator[str]:
@@ -59,12 +59,19 @@ def _list_problems(cases: Sequence[Case]) -> Iterator[str]:
             yield f"case '{case.id}' has no group (patient); fill the manifest column 'group', or splits can leak"
         if not case.masks:
             yield f"case '{case.id}' ({case.images[0]}) has no mask; add one or take the case out"
+        if not any(case.images):
+            yield f"case '{case.id}' has no image at all; take its row out of the manifest"
         for path in case.files:
             if not path.exists():
                 yield f"{path}: file of case '{case.id}' is missing; restore it or take its row out of the manifest"
 
 
-def _raise(problems: list[str], name: str) -> None:
+def raise_first(problems: Sequence[str], name: str) -> None:
+    """Raise the first problem with the number of further ones, if there is any.
+
+    Raises:
+        DataError: one line.
+    """
     if not problems:
         return
     first = problems[0].rstrip(".")

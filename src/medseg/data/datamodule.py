@@ -1,28 +1,36 @@
-"""Source, split, cache and loaders behind Lightning's datamodule interface."""
+"""Source, split, cache, view and loaders behind Lightning's datamodule interface."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import albumentations
 import cv2
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from medseg.data.cache import Cache, Reading, content_hashes, dataset_digest, open_cache
+from medseg.data import predictions
+from medseg.data.augment.contract import Augmentation
+from medseg.data.cache import Reading, content_hashes, dataset_digest, open_cache
 from medseg.data.cases import Case, by_id
 from medseg.data.checks import check_list
-from medseg.data.dataset import CaseDataset, collate
+from medseg.data.dataset import CaseDataset, Side, Store, collate, normalisation
 from medseg.data.files import read_case, read_mask, write_mask
+from medseg.data.missing import Missing
 from medseg.data.preprocess import Preprocess
 from medseg.data.sampler import EpochSampler
 from medseg.data.splits import SIDES, Split
+from medseg.data.summary import side_figures
+from medseg.data.views import View, default
 from medseg.errors import ConfigError
 from medseg.rng import derive
-from medseg.types import IGNORE, Batch, DataCard
+from medseg.types import IGNORE, Batch, DataCard, Geometry, Sample
+
+if TYPE_CHECKING:
+    from medseg.data.volumes.preprocess import VolumePreprocess
 
 Splitter = Callable[[Sequence[Case]], tuple[list[Case], Split]]
 
@@ -30,26 +38,37 @@ Splitter = Callable[[Sequence[Case]], tuple[list[Case], Split]]
 class SegmentationData(LightningDataModule):
     """Images with masks, divided by patient, preprocessed once, served in an order that depends on the seed alone.
 
+    Pictures and volumes go the same way: ``card.spatial_dims`` says which they are, ``view`` what the network sees of
+    them. Evaluation serves whole images, volumes one at a time.
+
     Args:
         card: what other rooms may know of the data.
         source: returns the cases.
         split: returns cases and :class:`Split`.
-        preprocess: deterministic steps and size.
-        augment: random changes to training images.
+        preprocess: deterministic steps and size, or spacing and normalisation of volumes.
+        augment: random changes to training samples.
         batch_size: global batch; each of several processes takes its share. Training drops the last incomplete one.
-        seed: root seed of order and augmentation.
+        seed: root seed of order, patches and augmentation.
         cache_root: folder of cache entries.
-        mean: of image / 255, one number or one per channel.
+        mean: of image / 255, one number or one per channel; pictures only.
         std: likewise.
-        labels: value in the mask file to class index.
+        labels: value in the mask file to class index, or to ``types.IGNORE`` for pixels without a label.
         threshold: grey level that separates the classes of JPEG masks.
-        num_workers: loader processes; 0 is fastest while the network is slower than the augmentation.
+        num_workers: loader processes; 0 is fastest while the network is slower than the augmentation. ``auto`` is 0
+            until whoever knows the network sets the attribute.
+        view: how cases become training samples; pictures whole and patches of volumes if not given.
+        missing: what happens to missing modalities; refused if not given.
+        cache_limit_gb: of all cache entries together in 1e9 bytes; None is no limit.
+        about: where the data come from, for the commands that list and prepare datasets; not used here.
 
     Attributes:
         split: the :class:`Split`.
         digest: of the dataset's files and patients.
 
     Everything that needs the files prepares them on first use.
+
+    Raises:
+        ConfigError: numbers, labels, view, preprocessing and card do not fit together.
     """
 
     def __init__(
@@ -58,8 +77,8 @@ class SegmentationData(LightningDataModule):
         card: DataCard,
         source: Callable[[], list[Case]],
         split: Splitter,
-        preprocess: Preprocess,
-        augment: albumentations.Compose,
+        preprocess: "Preprocess | VolumePreprocess",
+        augment: Augmentation,
         batch_size: int,
         seed: int,
         cache_root: str | Path,
@@ -67,19 +86,59 @@ class SegmentationData(LightningDataModule):
         std: float | Sequence[float] = 0.25,
         labels: Mapping[int, int] | None = None,
         threshold: int = 127,
-        num_workers: int = 0,
+        num_workers: int | str = 0,
+        view: View | None = None,
+        missing: Missing | None = None,
+        cache_limit_gb: float | None = 20.0,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            raise ConfigError(f"data.batch_size={batch_size}, data.num_workers={num_workers}: need >= 1 and >= 0.")
+        self.auto_workers = num_workers == "auto"
+        workers = 0 if self.auto_workers else num_workers
+        if batch_size < 1 or not isinstance(workers, int) or workers < 0:
+            raise ConfigError(
+                f"data.batch_size={batch_size}, data.num_workers={num_workers}: need >= 1 and >= 0 (or auto)."
+            )
         self.card, self.source, self.splitter = card, source, split
         self.preprocess, self.augment = preprocess, augment
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.batch_size, self.num_workers, self.seed = batch_size, workers, seed
         self.cache_root, self.mean, self.std = Path(cache_root), mean, std
         declared = {0: 0, 255: 1} if labels is None else labels
         self.labels = {int(value): int(index) for value, index in declared.items()}
-        self.threshold = threshold
-        self._state: tuple[Split, str, dict[str, Case], Cache] | None = None
+        self.threshold, self.cache_limit_gb = threshold, cache_limit_gb
+        self.view = view or default(dims=card.spatial_dims, samples=f"in_{card.spatial_dims}d", size=card.patch)
+        self.missing = missing or Missing()
+        self._check()
+        self._state: tuple[Split, str, dict[str, Case], Store] | None = None
+
+    def _check(self) -> None:
+        """Refuse what does not fit together, before a file is read."""
+        name = self.card.name
+        if self.is_volume == isinstance(self.preprocess, Preprocess):
+            wanted = "medseg.data.volumes.preprocess.VolumePreprocess" if self.is_volume else "the group preprocess"
+            raise ConfigError(
+                f"data.preprocess of '{name}' is {type(self.preprocess).__name__}, data.card.spatial_dims="
+                f"{self.card.spatial_dims} needs {wanted}."
+            )
+        known = {*range(self.card.num_classes), IGNORE}
+        strange = [index for index in self.labels.values() if index not in known]
+        if strange:
+            raise ConfigError(
+                f"data.labels of '{name}' names class {strange[0]}; there are 0 to {self.card.num_classes - 1}, and "
+                f"{IGNORE} for pixels without a label."
+            )
+        self.view.check(self.card.spatial_dims, name=name)
+        self.missing.check_channels(self.card.in_channels)
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the cases have three axes."""
+        return self.card.spatial_dims == 3
+
+    @property
+    def input_channels(self) -> int:
+        """Channels that the network gets: the image's, and planes that tell which are missing."""
+        return self.card.in_channels + self.missing.extra_channels
 
     def prepare_data(self) -> None:
         """List, check, split and cache the cases; safe when several processes call it at once."""
@@ -89,21 +148,40 @@ class SegmentationData(LightningDataModule):
         """Do the same in this process; a cache that is there is only opened."""
         self._prepared()
 
-    def _prepared(self) -> tuple[Split, str, dict[str, Case], Cache]:
+    def _prepared(self) -> tuple[Split, str, dict[str, Case], Store]:
         if self._state is None:
-            originals = self.source()
-            check_list(originals, name=self.card.name)
+            listed = self.source()
+            check_list(listed, name=self.card.name)
+            originals = self.missing.select(listed, channels=self.card.channels, name=self.card.name)
             hashes = content_hashes(originals)
             cases, split = self.splitter(originals)
-            reading = Reading(self.preprocess, self.card.in_channels, self.labels, self.threshold)
-            cache = open_cache(cases, reading=reading, root=self.cache_root, hashes=hashes, name=self.card.name)
-            self._state = split, dataset_digest(originals, hashes), by_id(cases), cache
+            self._state = split, dataset_digest(originals, hashes), by_id(cases), self._opened(cases, hashes)
         return self._state
+
+    def _opened(self, cases: Sequence[Case], hashes: Mapping[Path, str]) -> Store:
+        reading = Reading(self.preprocess, self.card.in_channels, self.labels, self.threshold)
+        given: dict[str, Any] = {
+            "reading": reading,
+            "root": self.cache_root,
+            "hashes": hashes,
+            "name": self.card.name,
+            "limit_gb": self.cache_limit_gb,
+        }
+        if not self.is_volume:
+            return open_cache(cases, **given)
+        from medseg.data.volumes.cache import open_volume_cache
+
+        return open_volume_cache(cases, **given)
 
     @property
     def split(self) -> Split:
         """Which case serves which side."""
         return self._prepared()[0]
+
+    def declare_leaky(self) -> None:
+        """Flag the split as leaky, for instance after an audit whose findings were allowed: every output says so."""
+        split, *rest = self._prepared()
+        self._state = (replace(split, leaky=True), *rest)  # type: ignore[assignment]
 
     @property
     def digest(self) -> str:
@@ -116,32 +194,83 @@ class SegmentationData(LightningDataModule):
         return [cases[identifier] for identifier in split.sides[side]]
 
     def read(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
-        """Return native image uint8 (H, W, C) and label map uint8 (H, W) of a case, decoded from its files."""
+        """Return native image and label map (uint8) of a case, decoded from its files.
+
+        A picture is uint8 (H, W, C), a volume float32 (C, D, H, W).
+        """
+        if self.is_volume:
+            from medseg.data.volumes.cases import read_volume_case
+
+            volume = read_volume_case(case, channels=self.card.in_channels, labels=self.labels)
+            assert volume.labels is not None  # the list was checked
+            return volume.image, volume.labels
         return read_case(case, channels=self.card.in_channels, labels=self.labels, threshold=self.threshold)
 
     def write_labels(self, path: Path, labels: np.ndarray) -> None:
         """Write a label map (H, W) as PNG in the encoding of the dataset's own masks, for instance 0 and 255."""
-        values = np.zeros(256, np.uint8)
-        for value, index in self.labels.items():
-            values[index] = value
-        write_mask(path, values[labels])
+        write_mask(path, predictions.file_values(labels, self.labels))
 
     def read_labels(self, path: Path) -> np.ndarray:
         """Return the label map uint8 (H, W) that :meth:`write_labels` wrote."""
         return read_mask(path, labels=self.labels)
 
-    def dataset(self, side: str, *, augment: bool = False, evaluation: bool = True) -> CaseDataset:
-        """Return a side as a dataset of samples."""
-        return CaseDataset(
-            self._prepared()[3],
-            self.cases(side),
-            mean=self.mean,
-            std=self.std,
+    def save_prediction(self, folder: Path, case: str, labels: np.ndarray) -> Path:
+        """Write the native label map of a case: PNG, or NIfTI with the geometry of the case's first image."""
+        return predictions.save_prediction(folder, self._prepared()[2][case], labels, declared=self.labels)
+
+    def load_prediction(self, folder: Path, case: str) -> np.ndarray:
+        """Return the native label map, uint8, that :meth:`save_prediction` wrote."""
+        found = self._prepared()[2][case]
+        return predictions.load_prediction(folder, found, declared=self.labels, spatial_dims=self.card.spatial_dims)
+
+    def network_input(
+        self, image: np.ndarray, *, spacing: Sequence[float] | None = None, available: np.ndarray | None = None
+    ) -> tuple[Tensor, Geometry]:
+        """Return a native image as the network's input, float32 (C, *S), and the way back.
+
+        Args:
+            image: uint8 (H, W, C), or float32 (C, D, H, W) of a volume.
+            spacing: (z, y, x) of a volume's voxels in mm.
+            available: (C,) bool, all if not given.
+        """
+        there = np.ones(self.card.in_channels, bool) if available is None else available
+        if isinstance(self.preprocess, Preprocess):
+            small, _, geometry = self.preprocess.do(image)
+            small = normalisation(self.mean, self.std, channels=self.card.in_channels)(small)
+        else:
+            small, _, geometry = self.preprocess.do(image, None, spacing=spacing or (1.0, 1.0, 1.0), available=there)
+            # As the cache would have kept it.
+            small = small.astype(np.float16).astype(np.float32)
+        return torch.from_numpy(np.ascontiguousarray(self.missing.apply(small, there))), geometry
+
+    def input_size(self) -> tuple[int, ...]:
+        """Return what the network sees at once, for instance to count its operations."""
+        if isinstance(self.preprocess, Preprocess):
+            return self.view.input_size(self.preprocess.size)
+        first = next(iter(self._prepared()[2]))
+        return self.view.input_size(self._prepared()[3].geometry(first).size)
+
+    def side(self, side: str, *, augment: bool = False) -> Side:
+        """Return what datasets are made of."""
+        normalised = None
+        if not self.is_volume:
+            normalised = normalisation(self.mean, self.std, channels=self.card.in_channels)
+        return Side(
+            store=self._prepared()[3],
+            cases=tuple(self.cases(side)),
             seed=self.seed,
-            augmentation=self.augment if augment and len(self.augment.transforms) else None,
-            evaluation=evaluation,
+            augmentation=self.augment if augment and not self.augment.empty else None,
+            normalised=normalised,
+            missing=self.missing,
             unit=self.card.unit,
+            sparse=IGNORE in self.labels.values(),
         )
+
+    def dataset(self, side: str, *, augment: bool = False, evaluation: bool = True) -> Dataset[Sample]:
+        """Return a side as a dataset of samples: whole images for evaluation, else what the view makes of them."""
+        if evaluation and not augment:
+            return CaseDataset(self.side(side), evaluation=True)
+        return self.view.training(self.side(side, augment=augment))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return shuffled, augmented batches; the order changes with the epoch."""
@@ -159,7 +288,7 @@ class SegmentationData(LightningDataModule):
         """Return any side in order of its ids, unaugmented, with native truth and geometry."""
         return self._loader(self.dataset(side), train=False)
 
-    def _loader(self, dataset: CaseDataset, *, train: bool) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Sample], *, train: bool) -> DataLoader[Batch]:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         if self.batch_size % world:
@@ -167,7 +296,7 @@ class SegmentationData(LightningDataModule):
                 f"data.batch_size={self.batch_size} is no multiple of the {world} processes; make it one."
             )
         sampler = EpochSampler(
-            size=len(dataset),
+            size=len(dataset),  # type: ignore[arg-type]
             seed=self.seed,
             shuffle=train,
             rank=rank,
@@ -185,7 +314,8 @@ class SegmentationData(LightningDataModule):
         on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,  # type: ignore[arg-type]  # collate makes batches of its samples
-            batch_size=self.batch_size // world,
+            # Whole volumes differ in size and fill the memory: one at a time.
+            batch_size=1 if self.is_volume and not train else self.batch_size // world,
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate,
@@ -197,18 +327,13 @@ class SegmentationData(LightningDataModule):
         )
 
     def summary(self) -> dict[str, object]:
-        """Return counts of cases and patients, foreground prevalence (share of native pixels) and sizes by side."""
-        sides = {side: self.cases(side) for side in SIDES}
-        geometry = self._prepared()[3].geometry
-        sizes = Counter(geometry(case.id).native_size for cases in sides.values() for case in cases)
+        """Return counts of cases and patients, prevalence (share of native pixels or voxels) and sizes by side."""
+        figures = side_figures({side: self.cases(side) for side in SIDES}, self._prepared()[3])
         return {
             "name": self.card.name,
             "synthetic": self.card.synthetic,
             "digest": self.digest,
-            "cases": {side: len(cases) for side, cases in sides.items()},
-            "patients": {side: len({case.patient for case in cases}) for side, cases in sides.items()},
-            "prevalence": {side: self._prevalence(cases) for side, cases in sides.items()},
-            "sizes": {f"{height}x{width}": count for (height, width), count in sizes.most_common()},
+            **figures,
             "split": {
                 "name": self.split.name,
                 "hash": self.split.hash,
@@ -216,14 +341,6 @@ class SegmentationData(LightningDataModule):
                 "seed": self.split.seed,
             },
         }
-
-    def _prevalence(self, cases: Sequence[Case]) -> float | None:
-        cache = self._prepared()[3]
-        counts = np.zeros(IGNORE + 1, np.int64)
-        for case in cases:
-            counts += np.bincount(cache.truth(case.id).ravel(), minlength=IGNORE + 1)
-        pixels = int(counts[:IGNORE].sum())
-        return int(counts[1:IGNORE].sum()) / pixels if pixels else None
 
 
 def _one_thread(worker: int) -> None:

@@ -1,80 +1,175 @@
 """Cases to samples to batches."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Protocol
 
-import albumentations
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from medseg.data.augment import augmented
-from medseg.data.cache import Cache
+from medseg.data.augment.contract import Augmentation
 from medseg.data.cases import Case, spacing_of
-from medseg.errors import ConfigError
+from medseg.data.missing import Missing, available_channels
+from medseg.errors import ConfigError, DataError
 from medseg.rng import derive
-from medseg.types import Batch, Sample
+from medseg.types import Batch, Geometry, Sample
+
+LOG = logging.getLogger(__name__)
 
 
-class CaseDataset(Dataset[Sample]):
-    """The cases of one side.
+class Store(Protocol):
+    """What datasets ask of a cache, whether it holds pictures or volumes."""
 
-    Args:
-        cache: where their pixels are.
-        cases: the side's cases; ``Sample["index"]`` is the position in this list.
-        mean: of image / 255, one number or one per channel.
-        std: likewise, positive.
-        seed: root seed of the augmentation.
-        augmentation: from ``augment.compose``, or None.
-        evaluation: whether samples carry ``truth`` (native uint8 (H, W)) and ``geometry``.
+    channels: int
+
+    def image(self, case: str) -> np.ndarray:
+        """Return the preprocessed image: uint8 (H, W, C), or float32 (C, D, H, W)."""
+        ...
+
+    def mask(self, case: str) -> np.ndarray:
+        """Return the preprocessed label map, uint8 (*S)."""
+        ...
+
+    def truth(self, case: str) -> np.ndarray:
+        """Return the native label map, uint8."""
+        ...
+
+    def geometry(self, case: str) -> Geometry:
+        """Return the way back to the native grid."""
+        ...
+
+    def patch(self, case: str, start: Sequence[int], size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return a part of image and mask, reading no more than it; the image's edge is repeated beyond its end."""
+        ...
+
+    def points(self, case: str) -> Mapping[int, np.ndarray]:
+        """Return places (N, axes) of voxels by label; label 0 only in a sparsely labelled case."""
+        ...
+
+    def sparse(self, case: str) -> bool:
+        """Tell whether the preprocessed mask holds ignored voxels."""
+        ...
+
+
+@dataclass(frozen=True)
+class Side:
+    """The cases of one side and how their pixels become the network's input.
+
+    Attributes:
+        store: where the pixels are.
+        cases: in order; ``Sample["index"]`` counts in it.
+        seed: root seed of whatever is random.
+        augmentation: of training samples, or None.
+        normalised: makes a float32 (C, H, W) of a picture's uint8 (H, W, C); None for volumes.
+        missing: what happens to missing modalities.
         unit: unit of distances; decides which spacing the geometry states.
-
-    Raises:
-        ConfigError: mean or std do not fit the channels.
-        DataError: the unit is physical and a case has no spacing.
+        sparse: whether pixels of a mask may be ignored.
     """
 
-    def __init__(
-        self,
-        cache: Cache,
-        cases: Sequence[Case],
-        *,
-        mean: float | Sequence[float],
-        std: float | Sequence[float],
-        seed: int,
-        augmentation: albumentations.Compose | None = None,
-        evaluation: bool = False,
-        unit: str = "px",
-    ) -> None:
-        self.cache, self.cases, self.seed = cache, tuple(cases), seed
-        self.augmentation, self.evaluation = augmentation, evaluation
-        self._spacings = [spacing_of(case, unit=unit) for case in self.cases]
-        self._normalised = normalisation(mean, std, channels=cache.channels)
+    store: Store
+    cases: tuple[Case, ...]
+    seed: int
+    augmentation: Augmentation | None = None
+    normalised: Callable[[np.ndarray], np.ndarray] | None = None
+    missing: Missing = field(default_factory=lambda: Missing("zero"))
+    unit: str = "px"
+    sparse: bool = False
 
-    def __len__(self) -> int:
-        """Return the number of cases."""
-        return len(self.cases)
+    @cached_property
+    def available(self) -> list[np.ndarray]:
+        """Which channels each case has, (C,) bool."""
+        return [available_channels(case, channels=self.store.channels) for case in self.cases]
 
-    def __getitem__(self, place: tuple[int, int] | int) -> Sample:
-        """Return the sample of ``(epoch, index)``; a bare index means epoch 0."""
-        epoch, index = place if isinstance(place, tuple) else (0, place)
+    def drawable(self) -> list[int]:
+        """Return the places of the cases that have a labelled pixel, and say which have none.
+
+        Raises:
+            DataError: none has one.
+        """
+        store = self.store
+        labelled = [not store.sparse(case.id) or bool(store.points(case.id)) for case in self.cases]
+        empty = [case.id for case, there in zip(self.cases, labelled, strict=True) if not there]
+        if empty and len(empty) == len(self.cases):
+            raise DataError("no training case has a labelled pixel; check data.labels and the column labelled_slices.")
+        if empty:
+            LOG.warning("%d training case(s) have no labelled pixel and are never drawn: %s", len(empty), empty)
+        return [number for number, there in enumerate(labelled) if there]
+
+    def sample(
+        self, index: int, image: np.ndarray, mask: np.ndarray, *, seed: int | None, augment: bool = True
+    ) -> dict[str, object]:
+        """Return a sample of the case ``index`` from preprocessed pixels.
+
+        Args:
+            index: of the case.
+            image: uint8 (H, W, C) of a picture, else float32 (H, W, C) of a slice or (C, D, H, W) of a volume.
+            mask: uint8 (*S).
+            seed: of the sample's changes; None for evaluation.
+            augment: whether a training sample is still to be augmented.
+        """
+        if seed is not None and augment and self.augmentation is not None:
+            image, mask = self.augmentation(image, mask, seed=seed)
         case = self.cases[index]
-        image, mask = self.cache.image(case.id), self.cache.mask(case.id)
-        if self.augmentation is not None:
-            seed = derive(self.seed, "augment", epoch, case.id)
-            image, mask = augmented(self.augmentation, image, mask, seed=seed)
-        sample: dict[str, object] = {
-            "image": torch.from_numpy(self._normalised(image)),
+        image = self.channels_first(image)
+        image = self.missing.apply(image, self.available[index], seed=seed)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image)),
             "mask": torch.from_numpy(mask.astype(np.int64)),
             "index": index,
             "case": case.id,
             "patient": case.patient,
         }
+
+    def channels_first(self, image: np.ndarray) -> np.ndarray:
+        """Return float32 (C, *S); pictures are normalised."""
+        if self.normalised is not None:
+            return self.normalised(image)
+        return image.astype(np.float32, copy=False)
+
+
+class CaseDataset(Dataset[Sample]):
+    """The cases of one side, whole.
+
+    Args:
+        side: the cases.
+        evaluation: whether samples carry ``truth`` (native uint8) and ``geometry`` instead of being augmented.
+
+    Raises:
+        DataError: the unit is physical and a picture has no spacing.
+    """
+
+    def __init__(self, side: Side, *, evaluation: bool = False) -> None:
+        self.side, self.evaluation = side, evaluation
+        self._spacings = [
+            spacing_of(case, unit=side.unit) if side.normalised is not None else None for case in side.cases
+        ]
+
+    def __len__(self) -> int:
+        """Return the number of cases."""
+        return len(self.side.cases)
+
+    def __getitem__(self, place: tuple[int, int] | int) -> Sample:
+        """Return the sample of ``(epoch, index)``; a bare index means epoch 0."""
+        epoch, index = place if isinstance(place, tuple) else (0, place)
+        side, case = self.side, self.side.cases[index]
+        image, mask = side.store.image(case.id), side.store.mask(case.id)
+        seed = None if self.evaluation else derive(side.seed, "augment", epoch, case.id)
+        sample = side.sample(index, image, mask, seed=seed)
         if self.evaluation:
-            sample["truth"] = self.cache.truth(case.id)
-            sample["geometry"] = replace(self.cache.geometry(case.id), spacing=self._spacings[index])
+            sample["truth"] = side.store.truth(case.id)
+            sample["geometry"] = self._geometry(index)
         return sample  # type: ignore[return-value]
+
+    def _geometry(self, index: int) -> Geometry:
+        """Return the geometry with the spacing in the unit of distances."""
+        geometry = self.side.store.geometry(self.side.cases[index].id)
+        spacing: tuple[float, ...] | None = self._spacings[index]
+        if spacing is None:  # a volume's own, in mm
+            spacing = (1.0,) * len(geometry.size) if self.side.unit == "px" else geometry.spacing
+        return replace(geometry, spacing=spacing)
 
 
 def normalisation(

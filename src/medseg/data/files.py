@@ -17,6 +17,8 @@ from medseg.data.twins import apply_twin
 from medseg.errors import ConfigError, DataError
 
 LOG = logging.getLogger(__name__)
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_ANY_LABEL = {value: min(value, 1) for value in range(65536)}
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
@@ -139,7 +141,7 @@ def _mask_values(path: Path) -> tuple[np.ndarray, bool]:
 
 
 def foreground_fraction(case: Case, *, threshold: int = 127) -> float:
-    """Return the share of a case's pixels that are not zero in its mask file (0 without a mask).
+    """Return the share of a case's pixels or voxels that are not zero in its mask file (0 without a mask).
 
     The manifest's ``fg_fraction`` is believed where there is one; a twin counts as its original.
 
@@ -157,9 +159,18 @@ def foreground_fraction(case: Case, *, threshold: int = 127) -> float:
         raise DataError(f"case '{case.id}': fg_fraction '{text}' is not in [0, 1]; repair or drop the manifest column.")
     if not case.masks:
         return 0.0
-    found = [_mask_values(path) for path in case.masks]
-    united = np.any([values > (threshold if lossy else 0) for values, lossy in found], axis=0)
-    return float(united.mean())
+    return float(np.any([_foreground(path, threshold) for path in case.masks], axis=0).mean())
+
+
+def _foreground(path: Path, threshold: int) -> np.ndarray:
+    """Return which pixels or voxels of a mask file are not zero."""
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        from medseg.data.volumes.files import is_volume, read_label_volume
+
+        if is_volume(path):
+            return read_label_volume(path, labels=_ANY_LABEL).values > 0
+    values, lossy = _mask_values(path)
+    return values > (threshold if lossy else 0)
 
 
 def write_mask(path: Path, labels: np.ndarray) -> None:
@@ -184,7 +195,7 @@ def read_case(
     Raises:
         DataError: a file is missing, unreadable or inconsistent with the others.
     """
-    image = _read_images(case, channels=channels)
+    image = read_pictures(case, channels=channels)
     if not case.masks:
         raise DataError(f"case '{case.id}' has no mask; add one or take the case out of the manifest.")
     parts = [read_mask(path, labels=labels, threshold=threshold) for path in case.masks]
@@ -200,15 +211,24 @@ def read_case(
     return apply_twin(image, mask, seed=case.twin)
 
 
-def _read_images(case: Case, *, channels: int) -> np.ndarray:
+def read_pictures(case: Case, *, channels: int) -> np.ndarray:
+    """Return the image uint8 (H, W, C) of a case without its mask; a missing modality is a channel of zeros.
+
+    Raises:
+        DataError: a file is missing, unreadable or inconsistent with the others.
+    """
+    first = next((path for path in case.images if path is not None), None)
+    if first is None:
+        raise DataError(f"case '{case.id}' has no image at all; take its row out of the manifest.")
     if len(case.images) == 1:
-        return read_image(case.images[0], channels=channels)
+        return read_image(first, channels=channels)
     if len(case.images) != channels:
         raise DataError(
             f"case '{case.id}' has {len(case.images)} image files, data.card.in_channels={channels}; make them equal."
         )
-    parts = [read_image(path, channels=1) for path in case.images]
+    parts = [None if path is None else read_image(path, channels=1) for path in case.images]
+    size = next(part.shape for part in parts if part is not None)
     for path, part in zip(case.images, parts, strict=True):
-        if part.shape != parts[0].shape:
-            raise DataError(f"{path}: size differs from {case.images[0].name}; modalities of a case share one grid.")
-    return np.concatenate(parts, axis=2)
+        if part is not None and part.shape != size:
+            raise DataError(f"{path}: size differs from {first.name}; modalities of a case share one grid.")
+    return np.concatenate([np.zeros(size, np.uint8) if part is None else part for part in parts], axis=2)

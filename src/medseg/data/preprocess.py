@@ -100,18 +100,24 @@ def native_logits(logits: Tensor, geometry: Geometry) -> Tensor: ...
 @overload
 def native_logits(logits: np.ndarray, geometry: Geometry) -> np.ndarray: ...
 def native_logits(logits: Tensor | np.ndarray, geometry: Geometry) -> Tensor | np.ndarray:
-    """Return logits (K, h, w) as float32 (K, H, W) on the native grid, bilinear within the box.
+    """Return logits (K, *size) as float32 (K, *S) on the native grid, linear within the box.
 
-    Outside the box the background (class 0) gets ``+OUTSIDE_LOGIT`` and every other class the negative.
+    Bilinear for pictures, trilinear for volumes. Outside the box the background (class 0) gets ``+OUTSIDE_LOGIT`` and
+    every other class the negative.
     """
     if isinstance(logits, np.ndarray):
         return native_logits(torch.from_numpy(np.ascontiguousarray(logits)), geometry).numpy()
-    top, left, height, width = geometry.box
-    inside = functional.interpolate(logits[None].float(), (height, width), mode="bilinear", align_corners=False)[0]
-    if (height, width) == geometry.native_size:
+    axes = len(geometry.native_size)
+    start, size = geometry.box[:axes], geometry.box[axes:]
+    mode = "bilinear" if axes == 2 else "trilinear"
+    inside = logits.float()
+    if tuple(logits.shape[1:]) != tuple(size):
+        inside = functional.interpolate(inside[None], tuple(size), mode=mode, align_corners=False)[0]
+    if tuple(size) == tuple(geometry.native_size):
         return inside
     native = inside.new_full((len(logits), *geometry.native_size), -OUTSIDE_LOGIT)
     if len(logits) > 1:
         native[0] = OUTSIDE_LOGIT
-    native[:, top : top + height, left : left + width] = inside
+    box = tuple(slice(first, first + side) for first, side in zip(start, size, strict=True))
+    native[(slice(None), *box)] = inside
     return native

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from pandas import DataFrame
 
-from medseg.data.cases import by_id
+from medseg.data.cases import Case, by_id
 from medseg.data.datamodule import SegmentationData
+from medseg.evaluation.sections import best_slice, section
 from medseg.journal import read_journal
 from medseg.report.figures import curves
 from medseg.report.overlays import Panel, contact_sheet, overlay_grid
@@ -25,10 +26,9 @@ def draw_overlays(folder: Path, data: SegmentationData, scores: DataFrame, label
     panels = []
     for rank, chosen in select_cases(scores, count=2).items():
         for name in chosen:
-            image, truth = data.read(cases[name])
             dice = scores.loc[scores["case"] == name, "dice"].mean()
-            prediction = data.read_labels(folder / "predictions" / f"{name}.png")
-            panels.append(Panel(f"{rank}: {name}, Dice {dice:.3f}", np.squeeze(image), truth, prediction))
+            prediction = data.load_prediction(folder / "predictions", name)
+            panels.append(_panel(data, cases[name], f"{rank}: {name}, Dice {dice:.3f}", prediction))
     overlay_grid(panels, folder / "overlays.png", caption=label, flags=flags(data))
 
 
@@ -38,9 +38,26 @@ def draw_contact_sheet(path: Path, data: SegmentationData, count: int) -> None:
     places = np.unique(np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int))
     panels = []
     for case in (cases[place] for place in places):
-        image, truth = data.read(case)
-        panels.append(Panel(f"{case.id}, {case.patient}", np.squeeze(image), truth, truth))
+        panels.append(_panel(data, case, f"{case.id}, {case.patient}"))
     contact_sheet(panels, path, caption=data.card.name, flags=flags(data))
+
+
+def _panel(data: SegmentationData, case: Case, title: str, prediction: np.ndarray | None = None) -> Panel:
+    """Return a picture with its truth and prediction; of a volume, the slice with most foreground."""
+    image, truth = data.read(case)
+    shown = truth if prediction is None else prediction
+    if not data.is_volume:
+        return Panel(title, _picture(image, modalities=len(case.images)), truth, shown)
+    from medseg.data.volumes.cases import case_grid
+
+    place = best_slice(truth)
+    picture, (labels, predicted) = section(image, [truth, shown], place=place, spacing=case_grid(case).spacing)
+    return Panel(f"{title}, slice {place}", picture, labels, predicted)
+
+
+def _picture(image: np.ndarray, *, modalities: int) -> np.ndarray:
+    """Return uint8 (H, W) or (H, W, 3) of a picture (H, W, C); of several modalities the first."""
+    return image if image.shape[2] == 3 and modalities == 1 else image[..., 0]
 
 
 def flags(data: SegmentationData) -> list[str]:

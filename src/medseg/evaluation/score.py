@@ -22,10 +22,10 @@ def score_side(
         module: with the weights to be judged.
         data: prepared and set up.
         side: ``train``, ``val`` or ``test``.
-        predictions: where the native label maps go as PNG; None writes none.
+        predictions: where the native label maps go as files; None writes none.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning does not declare it
-    writer = [] if predictions is None else [SavePredictions(predictions, data.write_labels)]
+    writer = [] if predictions is None else [SavePredictions(predictions, data.save_prediction)]
     callbacks.extend(writer)
     try:
         module.test_scores.reset()

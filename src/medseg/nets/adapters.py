@@ -1,6 +1,7 @@
 """What every net does around its layers: check the channels, pad to its stride, crop back, say what is wrong."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,46 +13,52 @@ CERTAIN = 10.0
 """Logit of the class that a baseline without probabilities chooses; the others get the negative."""
 
 
-def check_channels(image: Tensor, in_channels: int, *, net: str) -> None:
-    """Refuse an image whose channel count is not the one the net was built for.
+def check_channels(image: Tensor, in_channels: int, *, net: str, spatial_dims: int = 2) -> None:
+    """Refuse an image whose channel count or number of axes is not the one the net was built for.
 
     Args:
-        image: (B, C, H, W).
+        image: (B, C, H, W), or (B, C, D, H, W) with ``spatial_dims`` 3.
         in_channels: what the net was built for.
         net: name for the message.
+        spatial_dims: 2 or 3.
 
     Raises:
         ConfigError: with both numbers.
     """
-    if image.ndim == 4 and image.shape[1] == in_channels:
+    ndim = 2 + spatial_dims
+    if image.ndim == ndim and image.shape[1] == in_channels:
         return
-    found = f"{image.shape[1]} channels" if image.ndim == 4 else f"shape {tuple(image.shape)}"
+    found = f"{image.shape[1]} channels" if image.ndim == ndim else f"shape {tuple(image.shape)}"
+    axes = "height, width" if spatial_dims == 2 else "depth, height, width"
     raise ConfigError(
         f"{net} was built with in_channels={in_channels} but the image has {found}; it must be "
-        f"(batch, {in_channels}, height, width): make net.in_channels and the data agree."
+        f"(batch, {in_channels}, {axes}): make net.in_channels and the data agree."
     )
 
 
-def pad_to_multiple(image: Tensor, multiple: int, *, mode: str = "replicate") -> Tensor:
-    """Return the image padded below and to the right until both sides divide by ``multiple``.
+def pad_to_multiple(image: Tensor, multiple: int | Sequence[int], *, mode: str = "replicate") -> Tensor:
+    """Return the image padded at the end of each axis until every side divides by ``multiple``.
 
     Undo with :func:`crop_to`. An image that already fits is returned as it is.
 
     Args:
-        image: (B, C, H, W).
-        multiple: stride of the net.
-        mode: ``replicate`` repeats the last row and column, ``constant`` appends zeros.
+        image: (B, C, H, W) or (B, C, D, H, W).
+        multiple: stride of the net, one number or one for each axis.
+        mode: ``replicate`` repeats the last row, column and slice, ``constant`` appends zeros.
     """
-    height, width = image.shape[-2:]
-    below, right = -height % multiple, -width % multiple
-    if below == right == 0:
+    sides = image.shape[2:]
+    multiples = [multiple] * len(sides) if isinstance(multiple, int) else multiple
+    missing = [-side % step for side, step in zip(sides, multiples, strict=True)]
+    if not any(missing):
         return image
-    return F.pad(image, (0, right, 0, below), mode=mode)
+    # torch counts from the last axis, with the padding before it and after it.
+    return F.pad(image, [amount for after in reversed(missing) for amount in (0, after)], mode=mode)
 
 
 def crop_to(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the top left part of a map (..., H', W') that covers the unpadded image of ``size`` (H, W)."""
-    return logits[..., : size[0], : size[1]]
+    """Return the first part of a map (..., *S') that covers the unpadded image of ``size`` S."""
+    inside: Any = (..., *(slice(side) for side in size))
+    return logits[inside]
 
 
 def checked_widths(widths: Sequence[int], *, least: int, net: str) -> tuple[int, ...]:

@@ -4,28 +4,41 @@ Convolutions before a normalisation have no bias. Weights start from PyTorch's d
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medseg.errors import ConfigError
 from medseg.nets.adapters import checked_choice
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
-    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "group": lambda channels: nn.GroupNorm(math.gcd(8, channels), channels),
-}
+NORMS = ("batch", "instance", "group")
 
 
-def normalisation(kind: str, channels: int) -> nn.Module:
+def layer(name: str, spatial_dims: int) -> Any:
+    """Return torch's layer for images (2) or volumes (3): ``layer("Conv", 3)`` is ``nn.Conv3d``.
+
+    Raises:
+        ConfigError: another number of axes.
+    """
+    if spatial_dims not in (2, 3):
+        raise ConfigError(f"net.spatial_dims={spatial_dims}: give 2 for pictures and slices, 3 for volumes.")
+    return getattr(nn, f"{name}{spatial_dims}d")
+
+
+def normalisation(kind: str, channels: int, *, spatial_dims: int = 2) -> nn.Module:
     """Return a normalisation layer: ``batch``, ``instance`` (affine) or ``group`` (at most 8 groups).
 
     Raises:
         ConfigError: another kind.
     """
-    return NORMS[checked_choice(kind, list(NORMS), key="norm")](channels)
+    if checked_choice(kind, NORMS, key="norm") == "batch":
+        return layer("BatchNorm", spatial_dims)(channels)
+    if kind == "instance":
+        return layer("InstanceNorm", spatial_dims)(channels, affine=True)
+    return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
 class ConvBlock(nn.Sequential):
@@ -39,6 +52,7 @@ class ConvBlock(nn.Sequential):
         groups: channel groups that do not mix; ``inputs`` makes it depthwise.
         norm: see :func:`normalisation`.
         activation: whether the ReLU is there.
+        spatial_dims: 2 or 3.
     """
 
     def __init__(
@@ -51,11 +65,13 @@ class ConvBlock(nn.Sequential):
         groups: int = 1,
         norm: str = "batch",
         activation: bool = True,
+        spatial_dims: int = 2,
     ) -> None:
         padding = dilation * (kernel // 2)
+        conv = layer("Conv", spatial_dims)
         layers = [
-            nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups, bias=False),
-            normalisation(norm, outputs),
+            conv(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups, bias=False),
+            normalisation(norm, outputs, spatial_dims=spatial_dims),
         ]
         super().__init__(*layers, *([nn.ReLU(inplace=True)] if activation else []))
 
@@ -68,11 +84,17 @@ class DoubleConv(nn.Sequential):
         outputs: output channels.
         between: channels between the two, by default ``outputs``.
         norm: see :func:`normalisation`.
+        spatial_dims: 2 or 3.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, between: int | None = None, norm: str = "batch") -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, between: int | None = None, norm: str = "batch", spatial_dims: int = 2
+    ) -> None:
         between = between or outputs
-        super().__init__(ConvBlock(inputs, between, norm=norm), ConvBlock(between, outputs, norm=norm))
+        super().__init__(
+            ConvBlock(inputs, between, norm=norm, spatial_dims=spatial_dims),
+            ConvBlock(between, outputs, norm=norm, spatial_dims=spatial_dims),
+        )
 
 
 class ResidualConv(nn.Module):
@@ -82,14 +104,16 @@ class ResidualConv(nn.Module):
         inputs: input channels.
         outputs: output channels.
         norm: see :func:`normalisation`.
+        spatial_dims: 2 or 3.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, norm: str = "batch") -> None:
+    def __init__(self, inputs: int, outputs: int, *, norm: str = "batch", spatial_dims: int = 2) -> None:
         super().__init__()
+        same: dict[str, Any] = {"norm": norm, "spatial_dims": spatial_dims}
         self.body = nn.Sequential(
-            ConvBlock(inputs, outputs, norm=norm), ConvBlock(outputs, outputs, norm=norm, activation=False)
+            ConvBlock(inputs, outputs, **same), ConvBlock(outputs, outputs, activation=False, **same)
         )
-        self.shortcut = ConvBlock(inputs, outputs, kernel=1, norm=norm, activation=False)
+        self.shortcut = ConvBlock(inputs, outputs, kernel=1, activation=False, **same)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features (B, outputs, H, W)."""
@@ -97,10 +121,11 @@ class ResidualConv(nn.Module):
 
 
 class UpStage(nn.Module):
-    """One decoder stage: double the grid, put the skip beside it, two convolutions.
+    """One decoder stage: enlarge the grid, put the skip beside it, two convolutions.
 
-    ``transpose`` learns a 2x2 transposed convolution to the skip's channels. ``bilinear`` keeps the channels, so the
-    deeper map must come with as many as the skip, and the first convolution gives ``skip`` channels.
+    ``transpose`` learns a transposed convolution (2x2, or of the pooling's factors) to the skip's channels.
+    ``bilinear`` keeps the channels (trilinear in 3D), so the deeper map must come with as many as the skip, and the
+    first convolution gives ``skip`` channels.
 
     Args:
         deep: channels of the coarser map.
@@ -108,19 +133,32 @@ class UpStage(nn.Module):
         outputs: channels of the result.
         norm: see :func:`normalisation`.
         up: ``transpose`` or ``bilinear``.
+        spatial_dims: 2 or 3.
+        factor: how much the grid grows, one number or one for each axis.
     """
 
-    def __init__(self, deep: int, skip: int, outputs: int, *, norm: str = "batch", up: str = "transpose") -> None:
+    def __init__(
+        self,
+        deep: int,
+        skip: int,
+        outputs: int,
+        *,
+        norm: str = "batch",
+        up: str = "transpose",
+        spatial_dims: int = 2,
+        factor: int | Sequence[int] = 2,
+    ) -> None:
         super().__init__()
+        scale = factor if isinstance(factor, int) else tuple(factor)
         if checked_choice(up, ["transpose", "bilinear"], key="up") == "transpose":
-            self.up: nn.Module = nn.ConvTranspose2d(deep, skip, 2, stride=2)
-            self.convs = DoubleConv(2 * skip, outputs, norm=norm)
+            self.up: nn.Module = layer("ConvTranspose", spatial_dims)(deep, skip, scale, stride=scale)
+            self.convs = DoubleConv(2 * skip, outputs, norm=norm, spatial_dims=spatial_dims)
         else:
-            self.up = nn.Upsample(scale_factor=2, mode="bilinear")
-            self.convs = DoubleConv(deep + skip, outputs, between=skip, norm=norm)
+            self.up = nn.Upsample(scale_factor=scale, mode="bilinear" if spatial_dims == 2 else "trilinear")
+            self.convs = DoubleConv(deep + skip, outputs, between=skip, norm=norm, spatial_dims=spatial_dims)
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """Return features (B, outputs, H, W) from the coarser map (B, deep, H/2, W/2) and the skip (B, skip, H, W)."""
+        """Return features (B, outputs, *S) from the coarser map (B, deep, *S / factor) and the skip (B, skip, *S)."""
         return self.convs(torch.cat([skip, self.up(deep)], dim=1))
 
 

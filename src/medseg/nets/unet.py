@@ -1,19 +1,22 @@
-"""U-Net with same padding and normalisation."""
+"""U-Net with same padding and normalisation, for pictures and for volumes."""
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
+from typing import Any
 
 from torch import Tensor, nn
 
+from medseg.errors import ConfigError
 from medseg.nets.adapters import check_channels, checked_widths, crop_to, pad_to_multiple
-from medseg.nets.blocks import DoubleConv, ResidualConv, UpStage
+from medseg.nets.blocks import DoubleConv, ResidualConv, UpStage, layer
 
 WIDTHS = (64, 128, 256, 512, 1024)
 """Channels per level of the published U-Net, finest first."""
 
 
 class Encoder(nn.Module):
-    """The contracting path: two convolutions a level, 2x2 max pooling between levels.
+    """The contracting path: two convolutions a level, max pooling between levels.
 
     Args:
         in_channels: image channels C.
@@ -21,6 +24,8 @@ class Encoder(nn.Module):
         norm: ``batch``, ``instance`` or ``group``.
         dropout: probability of dropping a whole feature map of the deepest level.
         residual: whether each level adds a 1x1 projection of its input before the last ReLU.
+        spatial_dims: 2 or 3.
+        pools: factors of each pooling along each axis; 2 everywhere if not given.
     """
 
     def __init__(
@@ -31,21 +36,43 @@ class Encoder(nn.Module):
         norm: str = "batch",
         dropout: float = 0.0,
         residual: bool = False,
+        spatial_dims: int = 2,
+        pools: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         block = ResidualConv if residual else DoubleConv
         self.levels = nn.ModuleList(
-            block(inputs, outputs, norm=norm) for inputs, outputs in pairwise([in_channels, *widths])
+            block(inputs, outputs, norm=norm, spatial_dims=spatial_dims)
+            for inputs, outputs in pairwise([in_channels, *widths])
         )
-        self.pool = nn.MaxPool2d(2)
-        self.dropout = nn.Dropout2d(dropout)
+        factors = checked_pools(pools, levels=len(widths), spatial_dims=spatial_dims)
+        pooling = layer("MaxPool", spatial_dims)
+        self.pools = nn.ModuleList(pooling(factor) for factor in factors)
+        self.dropout = layer("Dropout", spatial_dims)(dropout)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the features of every level, finest first; level k has sides H / 2^k, W / 2^k."""
+        """Return the features of every level, finest first; with usual pooling level k has the sides S / 2^k."""
         features = [self.levels[0](image)]
-        for level in self.levels[1:]:
-            features.append(level(self.pool(features[-1])))
+        for pool, level in zip(self.pools, self.levels[1:], strict=True):
+            features.append(level(pool(features[-1])))
         return [*features[:-1], self.dropout(features[-1])]
+
+
+def checked_pools(pools: Sequence[Sequence[int]] | None, *, levels: int, spatial_dims: int) -> list[tuple[int, ...]]:
+    """Return the factors of each pooling as tuples; 2 along every axis if none are given.
+
+    Raises:
+        ConfigError: not one pooling between two levels, or not one positive factor for each axis.
+    """
+    if pools is None:
+        return [(2,) * spatial_dims] * (levels - 1)
+    factors = [tuple(int(factor) for factor in pool) for pool in pools]
+    if len(factors) != levels - 1 or any(len(pool) != spatial_dims or min(pool) < 1 for pool in factors):
+        raise ConfigError(
+            f"net.pools={[list(pool) for pool in factors]}: give {levels - 1} poolings (one less than net.widths) of "
+            f"{spatial_dims} factors each."
+        )
+    return factors
 
 
 def up_stages(widths: Sequence[int], *, norm: str = "batch") -> nn.ModuleList:
@@ -61,16 +88,23 @@ class UNet(nn.Module):
     classes, as the widely used PyTorch port has. Images whose sides do not divide by the stride are padded by
     repeating the last row and column, and the logits are cropped.
 
+    With ``spatial_dims=3`` every layer has its three-dimensional form at the same widths. That is not the network of
+    Cicek et al. (MICCAI 2016, arXiv:1606.06650), which doubles the channels within a level.
+
     Args:
         in_channels: image channels C.
         num_classes: classes K.
         widths: channels per level, finest first; their number is the depth.
         norm: ``batch``, ``instance`` or ``group``.
-        up: ``transpose`` for learnt 2x2 up-convolutions, ``bilinear`` for half the bottom's width and resizing.
+        up: ``transpose`` for learnt up-convolutions, ``bilinear`` for half the bottom's width and resizing.
         dropout: probability of dropping a feature map at the end of the contracting path.
+        spatial_dims: 2 for pictures and slices, 3 for volumes.
+        pools: factors of each pooling along each axis, for instance ``[[1, 2, 2], [2, 2, 2]]`` for thick slices with
+            three widths; 2 everywhere if not given.
 
     Raises:
-        ConfigError: unknown norm or up, fewer than two widths; in ``forward``, another number of channels.
+        ConfigError: unknown norm or up, fewer than two widths, pools that do not fit; in ``forward``, another number
+            of channels.
     """
 
     READING = ""
@@ -84,32 +118,36 @@ class UNet(nn.Module):
         norm: str = "batch",
         up: str = "transpose",
         dropout: float = 0.0,
+        spatial_dims: int = 2,
+        pools: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        self.in_channels = in_channels
+        self.in_channels, self.spatial_dims = in_channels, spatial_dims
         self.widths = checked_widths(widths, least=2, net="UNet")
-        self.stride = 2 ** (len(self.widths) - 1)
+        factors = checked_pools(pools, levels=len(self.widths), spatial_dims=spatial_dims)
+        self.stride = tuple(prod(pool[axis] for pool in factors) for axis in range(spatial_dims))
         *skips, bottom = self.widths
         if up == "transpose":
             incoming, results = [*skips[1:], bottom], skips
         else:  # resizing keeps the channels: each map arrives with as many as the skip that it meets
             incoming, results = skips, [skips[0], *skips[:-1]]
-        self.encoder = Encoder(in_channels, [*skips, incoming[-1]], norm=norm, dropout=dropout)
+        same: dict[str, Any] = {"norm": norm, "spatial_dims": spatial_dims}
+        self.encoder = Encoder(in_channels, [*skips, incoming[-1]], dropout=dropout, pools=factors, **same)
         self.stages = nn.ModuleList(
-            UpStage(deep, skip, result, norm=norm, up=up)
-            for deep, skip, result in zip(incoming, skips, results, strict=True)
+            UpStage(deep, skip, result, up=up, factor=factor, **same)
+            for deep, skip, result, factor in zip(incoming, skips, results, factors, strict=True)
         )
-        self.head = nn.Conv2d(skips[0], num_classes, 1)
+        self.head = layer("Conv", spatial_dims)(skips[0], num_classes, 1)
 
     def features(self, image: Tensor) -> Tensor:
-        """Return the finest decoder features (B, widths[0], H, W) of an image whose sides divide by the stride."""
+        """Return the finest decoder features (B, widths[0], *S) of an image whose sides divide by the stride."""
         *skips, deep = self.encoder(image)
         for stage, skip in zip(reversed(self.stages), reversed(skips), strict=True):
             deep = stage(deep, skip)
         return deep
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits (B, K, H, W) of images (B, C, H, W) of any size."""
-        check_channels(image, self.in_channels, net="UNet")
+        """Return logits (B, K, *S) of images (B, C, *S) of any size."""
+        check_channels(image, self.in_channels, net="UNet", spatial_dims=self.spatial_dims)
         logits = self.head(self.features(pad_to_multiple(image, self.stride)))
-        return crop_to(logits, image.shape[-2:])
+        return crop_to(logits, image.shape[2:])

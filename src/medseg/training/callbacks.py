@@ -60,11 +60,11 @@ class SavePredictions(Callback):
     """Hand every predicted native label map of the test loop to a writer.
 
     Args:
-        folder: where ``<case>.png`` go.
-        write: (path, label map (H, W) uint8) writes one file.
+        folder: where the files go.
+        write: (folder, case id, uint8 label map) writes one file.
     """
 
-    def __init__(self, folder: Path, write: Callable[[Path, np.ndarray], None]) -> None:
+    def __init__(self, folder: Path, write: Callable[[Path, str, np.ndarray], object]) -> None:
         self.folder, self.write = Path(folder), write
 
     def on_test_batch_end(
@@ -73,4 +73,4 @@ class SavePredictions(Callback):
         """Write the label maps of one batch."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for case, labels in zip(batch["case"], outputs, strict=True):
-            self.write(self.folder / f"{case}.png", labels)
+            self.write(self.folder, case, labels)

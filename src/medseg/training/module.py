@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from medseg import rng
 from medseg.data.preprocess import native_logits
+from medseg.data.views import View, Whole
 from medseg.errors import MedsegError
 from medseg.losses.combine import training_loss
 from medseg.metrics.epoch import CaseScores
@@ -45,14 +46,16 @@ class SegmentationModule(LightningModule):
     :class:`~medseg.metrics.epoch.CaseScores` on the network's grid. The test scores are on the native grid.
 
     Args:
-        net: images (B, C, H, W) to logits (B, K, H, W); in train mode also a list or a ``BranchOutput``. A network
-            with a ``prompt`` (interactive) gets its marks painted in, simulated from the truth.
+        net: images (B, C, *S) to logits (B, K, *S); in train mode also a list or a ``BranchOutput``. A network with a
+            ``prompt`` (interactive) gets its marks painted into whole pictures, simulated from the truth.
         loss: (logits, mask) to a scalar.
         optimizer: takes the trainable parameters.
         scheduler: (optimizer, total steps) to a schedule stepped at every optimizer step.
         num_classes: classes K, background included.
         seed: root seed; dropout and simulated marks derive theirs from it.
-        channels_last: memory format of images and weights; faster for most convolutional networks.
+        channels_last: memory format of images and weights; faster for most convolutional networks of pictures and
+            slices, not used for volumes.
+        view: takes whole images through the network in validation and test; pictures whole if not given.
     """
 
     def __init__(
@@ -64,9 +67,12 @@ class SegmentationModule(LightningModule):
         num_classes: int,
         seed: int = 0,
         channels_last: bool = True,
+        view: View | None = None,
     ) -> None:
         super().__init__()
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.view: View = view or Whole()
+        pictures = channels_last and all(parameter.ndim < 5 for parameter in net.parameters())
+        self.memory_format = torch.channels_last if pictures else torch.contiguous_format
         self.net = net.to(memory_format=self.memory_format)
         self.loss, self.optimizer, self.scheduler = loss, optimizer, scheduler
         self.seed = seed
@@ -88,8 +94,13 @@ class SegmentationModule(LightningModule):
             self.trainer.profiler = Unprofiled()  # type: ignore[attr-defined]
 
     def forward(self, image: Tensor) -> Any:
-        """Return what the network makes of images (B, C, H, W)."""
-        return self.net(image.contiguous(memory_format=self.memory_format))
+        """Return what the network makes of images (B, C, *S) of the size that it sees at once."""
+        pictures = image.ndim == 4
+        return self.net(image.contiguous(memory_format=self.memory_format) if pictures else image.contiguous())
+
+    def whole(self, batch: Batch) -> Tensor:
+        """Return logits (B, K, *S) of a batch of whole images as the view takes them through the network."""
+        return self.view.predict(self, self.prompted(batch, jitter=False))
 
     def prompted(self, batch: Batch, *, jitter: bool) -> Tensor:
         """Return the batch's images, with marks simulated from the truth where the network is interactive.
@@ -149,9 +160,10 @@ class SegmentationModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score one batch on the network's grid."""
-        logits = self(self.prompted(batch, jitter=False))
+        logits = self.whole(batch)
         self._val_losses.append(self.loss(logits, batch["mask"]).detach())
-        self.val_scores.update_batch(logits.argmax(1), batch["mask"], batch["index"])
+        # Many times faster than argmax along this axis.
+        self.val_scores.update_batch(logits.max(1).indices, batch["mask"], batch["index"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss and scores."""
@@ -162,11 +174,11 @@ class SegmentationModule(LightningModule):
         self.val_scores.reset()
 
     def test_step(self, batch: Batch, batch_index: int) -> list[np.ndarray]:
-        """Score one batch on the native grid and return the native label maps, one (H, W) uint8 array a case."""
-        logits = self(self.prompted(batch, jitter=False)).float()
+        """Score one batch on the native grid and return the native label maps, one uint8 array a case."""
+        logits = self.whole(batch).float()
         labels = []
         for number, geometry in enumerate(batch["geometry"]):
-            native = native_logits(logits[number], geometry).argmax(0).to(torch.uint8).cpu().numpy()
+            native = native_logits(logits[number], geometry).max(0).indices.to(torch.uint8).cpu().numpy()
             self.test_scores.update(
                 native, batch["truth"][number], index=int(batch["index"][number]), spacing=geometry.spacing
             )

@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.data.cases import Case
@@ -22,15 +23,21 @@ def _existing(root: str | Path) -> Path:
     )
 
 
-def read_manifest(root: str | Path, *, manifest: str = "manifest.csv") -> list[Case]:
+def read_manifest(root: str | Path, *, manifest: str = "manifest.csv", groups: str | Path | None = None) -> list[Case]:
     """Return the cases that a manifest lists, in its order.
 
     Columns: ``id``, ``image`` (files of several modalities separated by ``;``, nothing between two of them where one
     is missing), ``mask`` (several are united), ``group`` (the patient), optional ``fold`` and ``domain``; every other
     column becomes an attribute. Files are relative to ``root``.
 
+    Args:
+        root: folder of the dataset.
+        manifest: name of the table in it.
+        groups: table with the columns ``group`` and ``belongs_to``, as ``medseg data audit`` writes it where pictures
+            of different patients turn out to be the same; the named groups become one.
+
     Raises:
-        DataError: the folder or manifest is absent, is not UTF-8 text, or lacks a column or a value.
+        DataError: the folder or a table is absent, is not UTF-8 text, or lacks a column or a value.
     """
     folder = _existing(root)
     path = folder / manifest
@@ -39,18 +46,30 @@ def read_manifest(root: str | Path, *, manifest: str = "manifest.csv") -> list[C
             f"{path}: manifest is missing; write one with the columns {','.join(_NEEDED)},fold, or use data=folder "
             "on a folder with images/ and masks/."
         )
+    cases = [_case(row, folder, f"{path} line {number}") for number, row in enumerate(_rows(path, _NEEDED), start=2)]
+    if groups is None:
+        return cases
+    united = {str(row["group"]): str(row["belongs_to"]) for row in _rows(Path(groups), ("group", "belongs_to"))}
+    strange = sorted(set(united) - {case.patient for case in cases})
+    if strange:
+        raise DataError(f"{groups}: group '{strange[0]}' is not in {path}; give the table of this dataset.")
+    return [replace(case, patient=united.get(case.patient, case.patient)) for case in cases]
+
+
+def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, str | None]]:
+    """Return the rows of a table that has the needed columns."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             rows, columns = list(reader), list(reader.fieldnames or [])
+    except FileNotFoundError:
+        raise DataError(f"{path}: table is missing; correct data.source.groups.") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: manifest is not readable as UTF-8 comma-separated text ({error}).") from None
-    absent = [name for name in _NEEDED if name not in columns]
+        raise DataError(f"{path}: table is not readable as UTF-8 comma-separated text ({error}).") from None
+    absent = [name for name in needed if name not in columns]
     if absent:
-        raise DataError(
-            f"{path}: manifest lacks the column(s) {', '.join(absent)}; found {', '.join(columns) or 'none'}."
-        )
-    return [_case(row, folder, f"{path} line {number}") for number, row in enumerate(rows, start=2)]
+        raise DataError(f"{path}: table lacks the column(s) {', '.join(absent)}; found {', '.join(columns) or 'none'}.")
+    return rows
 
 
 def _case(row: dict[str, str | None], folder: Path, where: str) -> Case:

@@ -1,0 +1,72 @@
+"""What must hold between network, view and data before anything is read or trained."""
+
+import logging
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from medseg.commands.configuration import CONF
+from medseg.data.datamodule import SegmentationData
+from medseg.errors import ConfigError
+from medseg.training.module import SegmentationModule
+
+log = logging.getLogger(__name__)
+ROOT_PREPROCESS = "resize"
+"""The option of the root group ``preprocess`` that stands where nothing was chosen."""
+
+
+def network_dims(net: nn.Module) -> int:
+    """Return how many axes a network sees: what it says, or what its convolutions say; 2 without any."""
+    for name in ("spatial_dims", "dimensions"):
+        if getattr(net, name, None) in (2, 3):
+            return int(getattr(net, name))
+    return 3 if any(isinstance(layer, nn.Conv3d) for layer in net.modules()) else 2
+
+
+def check_fit(config: DictConfig, data: SegmentationData, module: SegmentationModule) -> None:
+    """Refuse networks, views and preprocessing that do not go with the data.
+
+    Raises:
+        ConfigError: one line that names both sides and the way out.
+    """
+    chosen = config.choices
+    net, name = chosen.get("net", "?"), chosen.get("data", data.card.name)
+    if data.view != module.view:
+        raise ConfigError(
+            f"data={name} does not use view={chosen.get('view')}; write 'view: ${{view}}' into the dataset's yaml."
+        )
+    _check_dims(net, name, data, module)
+    if data.is_volume and hasattr(module.net, "prompt"):
+        raise ConfigError(f"net={net} is interactive and marks pictures; data={name} holds volumes, use another net.")
+    if data.is_volume:
+        _check_preprocess(config, name)
+
+
+def _check_dims(net: str, name: str, data: SegmentationData, module: SegmentationModule) -> None:
+    dims, seen = network_dims(module.net), data.view.dims
+    if dims == seen:
+        return
+    if dims == 2:
+        raise ConfigError(
+            f"net={net} sees pictures and data={name} is shown to it as volumes; use view=slices, or a network with "
+            "spatial_dims such as net=unet."
+        )
+    raise ConfigError(
+        f"net={net} sees volumes and data={name} is shown to it as pictures; leave net.spatial_dims as it is, or use "
+        "view=patches on volumes."
+    )
+
+
+def _check_preprocess(config: DictConfig, name: str) -> None:
+    """Volumes bring a preprocessing of their own; a choice for pictures would silently do nothing."""
+    option = config.choices.get("preprocess", ROOT_PREPROCESS)
+    if option != ROOT_PREPROCESS:
+        raise ConfigError(
+            f"preprocess={option} is for pictures and data={name} holds volumes, whose preprocessing stands in its own "
+            "yaml; change data.preprocess instead."
+        )
+    usual = OmegaConf.load(CONF / "preprocess" / f"{option}.yaml")
+    if config.get("preprocess") != usual:
+        log.warning(
+            "preprocess.* is for pictures and does nothing to the volumes of data=%s; see data.preprocess", name
+        )

@@ -1,0 +1,1 @@
+"""Volumes: files with spacing and orientation, DICOM, preprocessing in three dimensions, registration."""
