@@ -1,6 +1,6 @@
 # Needs Python >= 3.11, make and git; everything else is installed into .venv from constraints.txt.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint reproduce-table1 sweep ui bench clean
+.PHONY: help setup test lint reproduce-table1 sweep ui bench docs clean
 
 DATA ?= phantom
 PRESET ?= quick
@@ -53,6 +53,9 @@ ui: $(INSTALLED) ## open MLflow on the recorded runs, on this machine only
 
 bench: $(INSTALLED) ## measure what benchmarks/ measures
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+docs: $(INSTALLED) ## the pages of docs/ with a preview of every dataset that is here, into outputs/docs
+	$(BIN)/python docs/build.py
 
 clean: ## remove .venv, caches and build leftovers; data/ and outputs/ stay
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -27,7 +27,8 @@ def build(option: str, channels: int = 1, classes: int = 2, **overrides: Any) ->
         net.encoder_name = "resnet18"
     net.update(overrides)
     card = {"in_channels": channels, "num_classes": classes}
-    return instantiate(OmegaConf.create({"data": {"card": card}, "net": net})["net"])
+    around = {"data": {"card": card}, "input_channels": channels, "view": {"dims": 2}}
+    return instantiate(OmegaConf.create({**around, "net": net})["net"])
 
 
 def image_of(channels: int, *size: int, batch: int = 2) -> Tensor:

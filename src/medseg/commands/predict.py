@@ -79,7 +79,8 @@ def _predict_case(net: "nn.Module", case: "Case", data: "SegmentationData", targ
     channels = data.card.in_channels
     available = available_channels(case, channels=channels)
     if not data.is_volume:
-        labels = predict_image(net, read_pictures(case, channels=channels), data, available=available)
+        image = read_pictures(case, channels=channels)
+        labels = predict_image(net, image, data, available=available, case_id=case.id)
         data.write_labels(target / f"{case.id}.png", labels)
         return
     from medseg.data.predictions import save_prediction

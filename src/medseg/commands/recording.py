@@ -55,6 +55,8 @@ class Recording:
                 "leaky": data.split.leaky,
                 "seed": data.split.seed,
             },
+            # Names what a step took from elsewhere, such as the coarse run of a cascade.
+            "preprocess": data.preprocess.recipe,
             "model": {
                 "parameters": parameters,
                 "trainable_parameters": trainable,

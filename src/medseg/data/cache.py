@@ -231,7 +231,7 @@ def _fill(cases: Sequence[Case], reading: Reading, name: str, part: Path, room: 
             image, truth = read_case(
                 case, channels=reading.channels, labels=reading.labels, threshold=reading.threshold
             )
-            small, mask, geometry = preprocess.do(image, truth)
+            small, mask, geometry = preprocess.do(image, truth, case_id=case.id)
             for stream, array in ((images, small), (masks, mask), (truths, truth)):
                 stream.write(np.ascontiguousarray(array).data)
             room.take(images.tell() + masks.tell() + truths.tell())

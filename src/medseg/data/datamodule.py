@@ -224,7 +224,12 @@ class SegmentationData(LightningDataModule):
         return predictions.load_prediction(folder, found, declared=self.labels, spatial_dims=self.card.spatial_dims)
 
     def network_input(
-        self, image: np.ndarray, *, spacing: Sequence[float] | None = None, available: np.ndarray | None = None
+        self,
+        image: np.ndarray,
+        *,
+        spacing: Sequence[float] | None = None,
+        available: np.ndarray | None = None,
+        case_id: str = "",
     ) -> tuple[Tensor, Geometry]:
         """Return a native image as the network's input, float32 (C, *S), and the way back.
 
@@ -232,10 +237,11 @@ class SegmentationData(LightningDataModule):
             image: uint8 (H, W, C), or float32 (C, D, H, W) of a volume.
             spacing: (z, y, x) of a volume's voxels in mm.
             available: (C,) bool, all if not given.
+            case_id: for steps that treat every case in its own way.
         """
         there = np.ones(self.card.in_channels, bool) if available is None else available
         if isinstance(self.preprocess, Preprocess):
-            small, _, geometry = self.preprocess.do(image)
+            small, _, geometry = self.preprocess.do(image, case_id=case_id)
             small = normalisation(self.mean, self.std, channels=self.card.in_channels)(small)
         else:
             small, _, geometry = self.preprocess.do(image, None, spacing=spacing or (1.0, 1.0, 1.0), available=there)

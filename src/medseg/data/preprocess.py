@@ -60,15 +60,18 @@ class Preprocess:
         """Everything that decides the result, as one stable line; a part of the cache key."""
         return " > ".join([*(repr(step) for step in self.steps), f"resize(size={self.size})"])
 
-    def do(self, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None, Geometry]:
+    def do(
+        self, image: np.ndarray, mask: np.ndarray | None = None, *, case_id: str = ""
+    ) -> tuple[np.ndarray, np.ndarray | None, Geometry]:
         """Return image and mask on the network's grid and the geometry of the way back.
 
         Args:
             image: uint8 (H, W, C), native.
             mask: uint8 (H, W) label map on the same grid, or None.
+            case_id: for steps that treat every case in its own way (``needs_case``), such as ``CropToBox``.
 
         Raises:
-            DataError: image and mask differ in size.
+            DataError: image and mask differ in size, or a step refuses the image.
         """
         native = (image.shape[0], image.shape[1])
         if mask is not None and mask.shape != native:
@@ -76,7 +79,8 @@ class Preprocess:
         top, left, height, width = 0, 0, *native
         for step in self.steps:
             if hasattr(step, "box"):
-                down, right, height, width = step.box(image)
+                given = (image, case_id) if getattr(step, "needs_case", False) else (image,)
+                down, right, height, width = step.box(*given)
                 image = image[down : down + height, right : right + width]
                 top, left = top + down, left + right
             else:

@@ -17,6 +17,7 @@ def predict_image(
     *,
     spacing: Sequence[float] | None = None,
     available: np.ndarray | None = None,
+    case_id: str = "",
 ) -> np.ndarray:
     """Return the predicted label map on the image's own grid, uint8 (H, W) or (D, H, W).
 
@@ -26,8 +27,9 @@ def predict_image(
         data: whose preprocessing, normalisation and view the network was trained with; it needs no cases.
         spacing: (z, y, x) of a volume's voxels in mm.
         available: (C,) bool, which channels are there; all if not given.
+        case_id: for preprocessing that treats every case in its own way.
     """
-    small, geometry = data.network_input(image, spacing=spacing, available=available)
+    small, geometry = data.network_input(image, spacing=spacing, available=available, case_id=case_id)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     with torch.inference_mode():
         logits = data.view.predict(net, small.unsqueeze(0).to(device))[0].float()

@@ -13,7 +13,7 @@ def parameter_counts(net: nn.Module) -> tuple[int, int]:
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
 
 
-def gigaflops(net: nn.Module, channels: int, size: tuple[int, int]) -> float:
+def gigaflops(net: nn.Module, channels: int, size: tuple[int, ...]) -> float:
     """Return 1e9 floating-point operations (a multiply-add counts as two) of one image's forward pass.
 
     Counts convolutions and matrix products, as ``torch.utils.flop_counter`` does.

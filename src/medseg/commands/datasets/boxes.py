@@ -92,6 +92,6 @@ def _found(run: runs.Run, data: Any, cases: Sequence[Any], sides: dict[str, str]
     rows = []
     for case in track(cases, description="looking for boxes", transient=True):
         image, _ = data.read(case)
-        labels = predict_image(run.net, image, data)
+        labels = predict_image(run.net, image, data, case_id=case.id)
         rows.append({"case": case.id, "side": sides.get(case.id, ""), **largest_box(labels)})
     return rows
