@@ -1,7 +1,6 @@
 """Names that people really give their folders and files (fault R29): through training, reuse, MLflow and prediction."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
