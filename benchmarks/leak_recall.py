@@ -122,7 +122,7 @@ def false_pairs(cases: list[Case], pictures: list[np.ndarray], *, names: bool) -
     count, started = len(cases), time.process_time()
     prints = np.stack([print_of(grey) for grey in pictures])
     printed = time.process_time()
-    pairs, _ = picture_pairs(prints, Thresholds())
+    pairs, _ = picture_pairs(prints, Thresholds(), read=lambda number: pictures[number])
     seconds = time.process_time() - printed
     each = 1000 * (printed - started) / count
     print(f"{count} pictures of {len(set(patients))} patients: prints {each:.1f} ms each, pairs {seconds:.2f} s CPU")
@@ -143,8 +143,12 @@ def recall(name: str, pictures: list[np.ndarray], prints: np.ndarray, *, copies:
     change, least = CHANGES[name]
     draw = generator(seed, "leak recall", name)
     chosen = draw.choice(len(pictures), min(copies, len(pictures)), replace=False).tolist()
-    made = np.stack([print_of(np.ascontiguousarray(change(pictures[place], draw))) for place in chosen])
-    pairs, _ = picture_pairs(np.concatenate([prints, made]), Thresholds())
+    copies_made = [np.ascontiguousarray(change(pictures[place], draw)) for place in chosen]
+    both = [*pictures, *copies_made]
+    made = np.stack([print_of(grey) for grey in copies_made])
+    # Only pairs with a copy: the strangers among the pictures were counted before.
+    sides = np.array([0] * len(pictures) + [1] * len(made))
+    pairs, _ = picture_pairs(np.concatenate([prints, made]), Thresholds(), read=lambda place: both[place], sides=sides)
     found = {(pair.first, pair.second): pair.match.correlation for pair in pairs}
     keys = [(place, len(pictures) + rank) for rank, place in enumerate(chosen)]
     hits = [found[key] for key in keys if key in found]

@@ -121,8 +121,9 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_copy_is_found_among_strangers_and_strangers_are_not(change: str) -> None:
     pictures = [draw_picture(seed) for seed in range(12)]
-    prints = np.stack([print_of(grey) for grey in [*pictures, np.ascontiguousarray(CHANGES[change](pictures[4]))]])
-    pairs, unchecked = picture_pairs(prints, NUMBERS)
+    pictures.append(np.ascontiguousarray(CHANGES[change](pictures[4])))
+    prints = np.stack([print_of(grey) for grey in pictures])
+    pairs, unchecked = picture_pairs(prints, NUMBERS, read=pictures.__getitem__)
     assert [(pair.first, pair.second) for pair in pairs] == [(4, 12)] and unchecked == 0
     match = pairs[0].match
     assert match.mirrored == (change == "mirrored")
@@ -134,8 +135,9 @@ def test_changed_copy_is_found_among_strangers_and_strangers_are_not(change: str
 
 
 def test_limit_on_pairs_is_counted_and_not_silent() -> None:
-    prints = np.stack([print_of(draw_picture(seed)) for seed in range(8)])
-    _, unchecked = picture_pairs(prints, replace(NUMBERS, max_pairs=2, similarity=0.01))
+    pictures = [draw_picture(seed) for seed in range(8)]
+    prints = np.stack([print_of(grey) for grey in pictures])
+    _, unchecked = picture_pairs(prints, replace(NUMBERS, max_pairs=2, similarity=0.01), read=pictures.__getitem__)
     assert unchecked > 0
 
 

@@ -117,3 +117,11 @@ def test_a_gpu_where_there_is_none(medseg: Command, capsys: pytest.CaptureFixtur
         pytest.skip("this machine has a GPU")
     assert medseg("train", "trainer=gpu") == 2
     assert "gpu" in line_of(capsys)
+
+
+def test_selection_without_a_validation_case(medseg: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert medseg("train", "split.val_fraction=0") == 2
+    line = line_of(capsys)
+    assert "no validation case" in line
+    assert "callbacks=last" in line
+    assert medseg("train", "split.val_fraction=0", "callbacks=last", "trainer.max_epochs=1") == 0

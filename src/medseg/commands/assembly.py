@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
 
-from medseg.commands.fitting import check_fit
+from medseg.commands.fitting import check_fit, check_selection
 from medseg.commands.isolation import one_line_errors
 from medseg.commands.probe import probe_workers
 from medseg.data.datamodule import SegmentationData
@@ -44,6 +44,7 @@ def assemble(config: DictConfig, folder: Path) -> Parts:
     check_fit(config, data, module)
     data.prepare_data()
     data.setup("fit")
+    check_selection(config, data)
     tracker = instantiate(config.tracking)
     journal = Journal(folder / "metrics.jsonl")
     chosen = [instantiate(callback) for callback in config.callbacks.values() if callback is not None]

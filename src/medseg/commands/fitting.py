@@ -42,6 +42,27 @@ def check_fit(config: DictConfig, data: SegmentationData, module: SegmentationMo
         _check_preprocess(config, name)
 
 
+def check_selection(config: DictConfig, data: SegmentationData) -> None:
+    """Refuse to choose by validation scores where no case is there to give any.
+
+    Raises:
+        ConfigError: a callback watches ``val/...`` and the validation side is empty.
+    """
+    if data.cases("val"):
+        return
+    watching = [
+        name
+        for name, callback in config.callbacks.items()
+        if callback is not None and str(callback.get("monitor", "")).startswith("val/")
+    ]
+    if watching:
+        raise ConfigError(
+            f"split={config.choices.get('split')} leaves no validation case and callbacks.{watching[0]} watches "
+            f"{config.callbacks[watching[0]].monitor}; set callbacks=last (the last weights are the result), or give "
+            "the split a validation share."
+        )
+
+
 def _check_dims(net: str, name: str, data: SegmentationData, module: SegmentationModule) -> None:
     dims, seen = network_dims(module.net), data.view.dims
     if dims == seen:

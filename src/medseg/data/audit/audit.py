@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.audit import prints as printing
+from medseg.data.audit.confirm import Confirmer
 from medseg.data.audit.findings import (
     LEAK,
     NOTE,
@@ -23,6 +24,7 @@ from medseg.data.audit.frames import clip_frames, half_frames
 from medseg.data.audit.pairs import Pair, Thresholds, picture_pairs, volume_pairs
 from medseg.data.cache import content_hashes
 from medseg.data.cases import Case
+from medseg.data.files import read_image
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,14 @@ def audit(
     owners = [case for case, _ in flat]
     names = {side: number for number, side in enumerate(sides)}
     places = None if within else np.array([names[listed.sides[case.id]] for case in owners], np.int64)
-    pairs, unchecked = picture_pairs(pictures, thresholds, sides=places)
+
+    def read(number: int) -> np.ndarray:
+        return read_image(flat[number][1], channels=1)[..., 0]
+
+    pairs, unchecked = picture_pairs(pictures, thresholds, read=read, sides=places)
     findings = [*known, *_alike(listed, owners, pairs, known)]
     findings += _alike(listed, [case for case, _ in deep], volume_pairs(volumes, thresholds), known)
-    findings += _framed(listed, owners, pictures, pairs, thresholds)
+    findings += _framed(listed, owners, pictures, pairs, thresholds, read)
     findings += [*cut_patients(listed), *parted_twins(listed), *same_names(listed)]
     return Audit(tuple(ranked(findings)), hashes, len(flat), len(deep), unchecked, within)
 
@@ -160,7 +166,12 @@ def _finding(listed: Listing, one: Case, other: Case, pair: Pair) -> Finding:
 
 
 def _framed(
-    listed: Listing, owners: Sequence[Case], pictures: np.ndarray, pairs: Sequence[Pair], thresholds: Thresholds
+    listed: Listing,
+    owners: Sequence[Case],
+    pictures: np.ndarray,
+    pairs: Sequence[Pair],
+    thresholds: Thresholds,
+    read: Callable[[int], np.ndarray],
 ) -> Iterator[Finding]:
     yield from half_frames(listed, owners, pictures, pairs, thresholds)
-    yield from clip_frames(listed, owners, pictures, pairs, thresholds)
+    yield from clip_frames(listed, owners, pictures, pairs, thresholds, Confirmer(read))

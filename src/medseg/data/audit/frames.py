@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from medseg.data.audit.confirm import Confirmer
 from medseg.data.audit.findings import LEAK, NOTE, Finding, Listing
 from medseg.data.audit.pairs import Pair, Thresholds
 from medseg.data.audit.verify import Verifier
@@ -96,7 +97,12 @@ def _named_halves(stems: Sequence[str], sizes: np.ndarray) -> Iterator[tuple[int
 
 
 def clip_frames(
-    listed: Listing, cases: Sequence[Case], prints: np.ndarray, known: Sequence[Pair], thresholds: Thresholds
+    listed: Listing,
+    cases: Sequence[Case],
+    prints: np.ndarray,
+    known: Sequence[Pair],
+    thresholds: Thresholds,
+    confirmer: Confirmer,
 ) -> Iterator[Finding]:
     """Yield consecutively numbered pictures of different patients that resemble one another more than strangers do.
 
@@ -106,6 +112,7 @@ def clip_frames(
         prints: dtype ``prints.PICTURE``.
         known: pairs that were found to show the same; they are not repeated.
         thresholds: what counts.
+        confirmer: compares the pictures of the prints in full detail.
     """
     found = {(pair.first, pair.second) for pair in known}
     verifier = Verifier(prints)
@@ -117,14 +124,17 @@ def clip_frames(
         if (samples[0] * samples[1]).sum() < thresholds.similarity:  # frames of a clip lie nearly in place
             continue
         match = verifier.match(first, second, np.eye(2, 3))
-        if match is None or match.correlation < thresholds.clip_correlation or match.mirrored:
+        if match is None or match.correlation < thresholds.alignment or match.mirrored:
+            continue
+        finest = confirmer.correlation(first, second, match.warp)
+        if finest < thresholds.clip_correlation:
             continue
         sides = {listed.sides[cases[place].id] for place in key}
         yield listed.finding(
             "clip",
             (cases[first], cases[second]),
             severity=LEAK if len(sides) > 1 else NOTE,
-            score=match.correlation,
+            score=finest,
             detail=f"likely: {match.words}",
         )
 

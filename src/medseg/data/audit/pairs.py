@@ -1,10 +1,12 @@
 """Pairs of pictures or volumes that show the same: candidates from hashes and neighbours, each one verified."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
 
+from medseg.data.audit.confirm import Confirmer
 from medseg.data.audit.hashes import close_pairs, dihedral, dihedral_matrix, distances
 from medseg.data.audit.neighbours import Candidates, gathered, nearest
 from medseg.data.audit.verify import Match, Verifier
@@ -19,9 +21,10 @@ class Thresholds:
         near_distance: hash distance up to which a pair is looked at (64 bits; strangers start at about 10).
         neighbours: most similar pictures of each that are looked at, by either centre.
         similarity: correlation of polar descriptors from which a neighbour counts.
-        correlation: of fine details after alignment, from which two pictures are the same.
+        alignment: correlation of the thumbnails' fine details after alignment, from which a pair is looked at closely.
+        correlation: of the finest details at full size, from which two pictures are the same.
         volume_correlation: of the three central slices, each, from which two volumes are the same.
-        clip_correlation: of fine details, from which consecutively numbered pictures are neighbours of one clip.
+        clip_correlation: of the finest details, from which consecutively numbered pictures are of one clip.
         seam_correlation: of the edge columns, from which one picture continues the other.
         max_pairs: pairs looked at in all, the most promising first; the certificate says what was left out.
     """
@@ -29,9 +32,10 @@ class Thresholds:
     near_distance: int = 8
     neighbours: int = 3
     similarity: float = 0.5
-    correlation: float = 0.66
+    alignment: float = 0.6
+    correlation: float = 0.6
     volume_correlation: float = 0.9
-    clip_correlation: float = 0.6
+    clip_correlation: float = 0.45
     seam_correlation: float = 0.8
     max_pairs: int = 100_000
 
@@ -41,7 +45,8 @@ class Thresholds:
         Raises:
             ConfigError: a threshold is outside its range.
         """
-        for name in ("similarity", "correlation", "volume_correlation", "clip_correlation", "seam_correlation"):
+        shares = [field.name for field in fields(self) if field.type is float or field.type == "float"]
+        for name in shares:
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"audit.{name}={getattr(self, name)}: a correlation lies above 0 and up to 1.")
         if not 0 <= self.near_distance <= 16:
@@ -61,13 +66,18 @@ class Pair:
 
 
 def picture_pairs(
-    prints: np.ndarray, thresholds: Thresholds, *, sides: np.ndarray | None = None
+    prints: np.ndarray,
+    thresholds: Thresholds,
+    *,
+    read: Callable[[int], np.ndarray],
+    sides: np.ndarray | None = None,
 ) -> tuple[list[Pair], int]:
     """Return the pairs of pictures that show the same, and how many candidates ``max_pairs`` left out.
 
     Args:
         prints: (N,) of dtype ``prints.PICTURE``.
         thresholds: what counts.
+        read: row of the prints to the picture's grey values, uint8 (H, W); asked for promising pairs only.
         sides: int (N,), pairs of equal sides are left out; None looks at all.
     """
     if len(prints) < 2:
@@ -83,12 +93,17 @@ def picture_pairs(
     verifier = Verifier(prints)
     hashed = _cut(by_hash, thresholds.max_pairs)
     others = _cut(close, thresholds.max_pairs - len(hashed.pairs))
-    matches = verifier.matches(others, floor=thresholds.correlation)
-    for key, match in verifier.matches(hashed, floor=thresholds.correlation).items():
+    matches = verifier.matches(others, floor=thresholds.alignment)
+    for key, match in verifier.matches(hashed, floor=thresholds.alignment).items():
         if key not in matches or match.correlation > matches[key].correlation:
             matches[key] = match
     left_out = len(by_hash.pairs) + len(close.pairs) - len(hashed.pairs) - len(others.pairs)
-    return [Pair(*key, distance.get(key), matches[key]) for key in sorted(matches)], left_out
+    confirmer, pairs = Confirmer(read), []
+    for key in sorted(matches):
+        finest = confirmer.correlation(*key, matches[key].warp)
+        if finest >= thresholds.correlation:
+            pairs.append(Pair(*key, distance.get(key), replace(matches[key], correlation=finest)))
+    return pairs, left_out
 
 
 def box_warp(box: np.ndarray, other: np.ndarray, flip: int) -> np.ndarray:

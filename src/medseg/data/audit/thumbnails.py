@@ -13,13 +13,13 @@ DARK = 7
 """Grey levels below this, after smoothing, are taken for the black around a scan."""
 
 
-def thumbnail(grey: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return a grey picture (H, W) uint8 centred on SIDE x SIDE uint8 and the scale from its pixels to the thumbnail's.
+def thumbnail(grey: np.ndarray, *, side: int = SIDE) -> tuple[np.ndarray, float]:
+    """Return a grey picture (H, W) uint8 centred on ``side`` x ``side`` uint8 and the scale from its pixels to those.
 
     The scale follows from the frame's diagonal, so that it is the same for a turned picture.
     """
     height, width = grey.shape
-    scale = SIDE / 2 / (REACH * float(np.hypot(height, width)) / np.sqrt(12))
+    scale = side / 2 / (REACH * float(np.hypot(height, width)) / np.sqrt(12))
     if scale < 0.5:  # a plain warp would skip pixels
         factor = 2 * scale
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -29,9 +29,9 @@ def thumbnail(grey: np.ndarray) -> tuple[np.ndarray, float]:
     values = np.asarray(grey, np.float32)
     if across < 1:
         values = np.asarray(cv2.GaussianBlur(values, (0, 0), 0.5 / across), np.float32)
-    middle = SIDE / 2 - 0.5
+    middle = side / 2 - 0.5
     matrix = np.array([[across, 0, middle - across * (wide - 1) / 2], [0, down, middle - down * (high - 1) / 2]])
-    small = cv2.warpAffine(values, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderValue=0)
+    small = cv2.warpAffine(values, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=0)
     return np.clip(np.rint(small), 0, 255).astype(np.uint8), scale
 
 

@@ -7,7 +7,7 @@ and Psarakis (IEEE TPAMI 30 (2008) 1858-1865) with an affine map, started from t
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -44,6 +44,7 @@ class Match:
         scale: of the first picture in units of the second (of thumbnails).
         shift: distance of the centres in shares of the thumbnail.
         mirrored: whether one is a mirror image.
+        warp: (2, 3), from thumbnail coordinates of the second picture to those of the first.
     """
 
     correlation: float
@@ -52,6 +53,7 @@ class Match:
     scale: float
     shift: float
     mirrored: bool
+    warp: np.ndarray = field(default_factory=lambda: np.eye(2, 3), compare=False, repr=False)
 
     @property
     def moved(self) -> bool:
@@ -106,13 +108,13 @@ class Verifier:
         starts: tuple[float, ...] = (1.0,)
         for name, shrunk, steps, least in LEVELS:
             one, other = (self.prints[name][place].astype(np.float32) for place in (first, second))
-            tried = [_align(one, other, _rescaled(_zoomed(warp, by), 1 / shrunk), steps) for by in starts]
-            correlation, found = max(tried, key=lambda answer: answer[0])
-            if correlation < least or not _plausible(found):
+            tried = [align(one, other, rescaled(_zoomed(warp, by), 1 / shrunk), steps) for by in starts]
+            reached, found = max(tried, key=lambda answer: answer[0])
+            if reached < least or not _plausible(found):
                 return None
-            warp = _rescaled(found, shrunk)
+            warp = rescaled(found, shrunk)
             # Coarse details alone leave the scale open by some percent, from where finer ones do not find the way.
-            starts = (1.0, 1 / ZOOM, ZOOM) if name == "coarse" and correlation >= STRONG else (1.0,)
+            starts = (1.0, 1 / ZOOM, ZOOM) if name == "coarse" and reached >= STRONG else (1.0,)
         return self._finish(first, second, warp)
 
     def _finish(self, first: int, second: int, warp: np.ndarray) -> Match | None:
@@ -121,28 +123,28 @@ class Verifier:
         one_lit, other_lit = (cv2.erode(lit(view).astype(np.uint8), np.ones((3, 3), np.uint8)) for view in (one, other))
         best: Match | None = None
         for _ in range(FINE_ROUNDS):
-            both = (_moved(one_lit, warp, cv2.INTER_NEAREST) > 0) & (other_lit > 0)
+            both = (moved(one_lit, warp, cv2.INTER_NEAREST) > 0) & (other_lit > 0)
             overlap = float(both.sum() / max(1, min(int(one_lit.sum()), int(other_lit.sum()))))
             if both.sum() < SMALLEST or overlap < OVERLAP_FLOOR or not _plausible(warp):
                 break
-            moved = _moved(one, warp, cv2.INTER_LINEAR)
-            details = [band(view, fine=FINE[0], wide=FINE[1], within=both) for view in (moved, other)]
-            found = _correlation(details[0][both], details[1][both])
+            there = moved(one, warp, cv2.INTER_LINEAR)
+            details = [band(view, fine=FINE[0], wide=FINE[1], within=both) for view in (there, other)]
+            found = correlation(details[0][both], details[1][both])
             if best is None or found > best.correlation:
                 best = _described(found, min(1.0, overlap), warp)
             if found < HOPELESS:
                 break
-            _, step = _align(details[0], details[1], np.eye(2, 3), FINE_STEPS)
+            _, step = align(details[0], details[1], np.eye(2, 3), FINE_STEPS)
             warp = (np.vstack([warp, [0, 0, 1]]) @ np.vstack([step, [0, 0, 1]]))[:2]
         return best
 
 
-def _moved(picture: np.ndarray, warp: np.ndarray, how: int) -> np.ndarray:
-    """Return the first picture on the grid of the second."""
-    return cv2.warpAffine(picture, warp.astype(np.float32), (SIDE, SIDE), flags=how | cv2.WARP_INVERSE_MAP)
+def moved(picture: np.ndarray, warp: np.ndarray, how: int) -> np.ndarray:
+    """Return the first picture (S, S) on the grid of the second."""
+    return cv2.warpAffine(picture, warp.astype(np.float32), picture.shape[::-1], flags=how | cv2.WARP_INVERSE_MAP)
 
 
-def _align(one: np.ndarray, other: np.ndarray, guess: np.ndarray, steps: int) -> tuple[float, np.ndarray]:
+def align(one: np.ndarray, other: np.ndarray, guess: np.ndarray, steps: int) -> tuple[float, np.ndarray]:
     """Return correlation and warp after maximising it; -1 where the pictures share too little for that."""
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-4)
     try:
@@ -154,7 +156,7 @@ def _align(one: np.ndarray, other: np.ndarray, guess: np.ndarray, steps: int) ->
     return float(found), np.asarray(warp)
 
 
-def _rescaled(warp: np.ndarray, factor: float) -> np.ndarray:
+def rescaled(warp: np.ndarray, factor: float) -> np.ndarray:
     """Return a warp between pixel centres on a grid ``factor`` times as fine."""
     offset = (factor - 1) / 2
     moved = warp.astype(np.float64).copy()
@@ -175,12 +177,13 @@ def _plausible(warp: np.ndarray) -> bool:
     return bool(SCALES[0] <= small and large <= SCALES[1] and large <= STRETCH * small)
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Return Pearson's correlation of two arrays of one shape."""
     one, other = one - one.mean(), other - other.mean()
     return float((one * other).sum() / np.sqrt((one * one).sum() * (other * other).sum() + 1e-6))
 
 
-def _described(correlation: float, overlap: float, warp: np.ndarray) -> Match:
+def _described(reached: float, overlap: float, warp: np.ndarray) -> Match:
     linear = warp[:, :2].astype(np.float64)
     determinant = float(np.linalg.det(linear))
     mirrored = determinant < 0
@@ -188,4 +191,4 @@ def _described(correlation: float, overlap: float, warp: np.ndarray) -> Match:
     angle = float(np.degrees(np.arctan2(upright[1, 0] - upright[0, 1], upright[0, 0] + upright[1, 1])))
     middle = np.full(2, SIDE / 2 - 0.5)
     shift = float(np.linalg.norm(linear @ middle + warp[:, 2] - middle) / SIDE)
-    return Match(correlation, overlap, angle, float(np.sqrt(abs(determinant))), shift, mirrored)
+    return Match(reached, overlap, angle, float(np.sqrt(abs(determinant))), shift, mirrored, warp)

@@ -92,7 +92,12 @@ def _case(row: dict[str, str | None], folder: Path, where: str) -> Case:
 
 
 def read_folder(
-    root: str | Path, *, patient_pattern: str | None = None, one_image_per_patient: bool = False
+    root: str | Path,
+    *,
+    patient_pattern: str | None = None,
+    one_image_per_patient: bool = False,
+    manifest: str = "manifest.csv",
+    groups: str | Path | None = None,
 ) -> list[Case]:
     """Return the cases of any folder: its ``manifest.csv`` if there is one, else ``images/`` and ``masks/`` by stem.
 
@@ -104,14 +109,18 @@ def read_folder(
         patient_pattern: regular expression whose first group finds the patient in the file stem, for instance
             ``^(p[0-9]+)_``.
         one_image_per_patient: every image is a patient of its own.
+        manifest: name of the manifest, where there is one.
+        groups: as for :func:`read_manifest`.
 
     Raises:
         DataError: the folder is absent or empty, an image has no mask, or the patients are not declared.
         ConfigError: the pattern is no regular expression with a group, or both ways of declaring are used.
     """
     folder = _existing(root)
-    if (folder / "manifest.csv").is_file():
-        return read_manifest(folder)
+    if (folder / manifest).is_file():
+        return read_manifest(folder, manifest=manifest, groups=groups)
+    if groups is not None:
+        raise ConfigError("data.source.groups joins groups of a manifest, and there is none; use patient_pattern.")
     images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
     find = _patient_finder(folder, patient_pattern, one_image_per_patient)
     return [
