@@ -21,8 +21,9 @@ BANDS = ((2.0, 6.0), (1.0, 3.0))
 """(fine, wide) in pixels of the enlarged thumbnail, one after the other; the last one decides."""
 
 ROUNDS, STEPS = 2, 20
-HOPELESS = 0.7
-"""Correlation in the first band below which no more is tried: copies have 0.95 there, strangers 0.56 at most."""
+HOPELESS = 0.5
+"""Correlation in the first band below which no more is tried: copies have 0.95 there,
+other frames of one clip about 0.6, strangers 0.54 at most."""
 
 MARGIN = 25
 """Pixels by which the common region is made smaller: the rim of a scan is the same in all pictures of a device."""

@@ -175,7 +175,7 @@ def _stem(path: Path) -> str:
 def shared_groups(findings: Iterable[Finding]) -> dict[str, str]:
     """Return the patients that findings tie together: patient to the first name of its new group.
 
-    Notes and the twins that a protocol makes tie nothing.
+    Notes tie nothing, but frames of one clip do: another split would part them. Neither do twins that a protocol makes.
     """
     parent: dict[str, str] = {}
 
@@ -185,7 +185,7 @@ def shared_groups(findings: Iterable[Finding]) -> dict[str, str]:
         return name
 
     for finding in findings:
-        if finding.severity == NOTE or finding.kind in ("twin", "patient"):
+        if (finding.severity == NOTE and finding.kind != "clip") or finding.kind in ("twin", "patient"):
             continue
         roots = sorted({root(patient) for patient in finding.patients})
         for name in (*roots, *finding.patients):

@@ -35,7 +35,7 @@ class Thresholds:
     alignment: float = 0.6
     correlation: float = 0.6
     volume_correlation: float = 0.9
-    clip_correlation: float = 0.45
+    clip_correlation: float = 0.4
     seam_correlation: float = 0.8
     max_pairs: int = 100_000
 

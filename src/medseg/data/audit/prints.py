@@ -19,7 +19,7 @@ from medseg.data.audit.hashes import content_box, perceptual_hashes
 from medseg.data.files import read_image
 from medseg.errors import DataError
 
-VERSION = 2
+VERSION = 3
 """Raise with every change that changes a print or the verdict on a pair."""
 
 EDGE = 256
