@@ -1,5 +1,6 @@
 """DICOM series and segmentations: geometry exact, and every broken series refused before a pixel counts."""
 
+import locale
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from medseg.data.volumes import series as series_room
 from medseg.data.volumes.dicom import read_dicom_seg, read_series, write_dicom_seg
 from medseg.data.volumes.files import read_label_volume, read_volume, same_grid, volume_header
 from medseg.data.volumes.grid import as_stored
+from medseg.data.volumes.itk import kept_locale
 from medseg.errors import DataError
 
 OBLIQUE = Rotation.from_euler("xyz", [10, 20, -30], degrees=True).as_matrix()
@@ -97,11 +99,14 @@ def test_compressed_slices_are_decoded(tmp_path: Path, codec: str) -> None:
             writer.KeepOriginalImageUIDOn()
             writer.UseCompressionOn()
             writer.SetCompressor("JPEG2000")
-            writer.Execute(SimpleITK.ReadImage(str(path)))
+            with kept_locale():
+                writer.Execute(SimpleITK.ReadImage(str(path)))
         change(path, RescaleSlope=2.0, RescaleIntercept=-5.0)
         assert pydicom.dcmread(path).file_meta.TransferSyntaxUID.is_encapsulated
+    encoding = locale.getencoding()
     found = read_volume(tmp_path / "s")
     assert np.array_equal(as_stored(found.values[0], found.grid).T, voxels * 2.0 - 5)
+    assert locale.getencoding() == encoding, "ITK's codec changed what Python takes for the system's encoding"
 
 
 def test_a_missing_slice_is_told_with_its_place(tmp_path: Path) -> None:

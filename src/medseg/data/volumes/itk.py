@@ -1,5 +1,6 @@
-"""NRRD and MetaImage files with SimpleITK, and its threads."""
+"""NRRD and MetaImage files with SimpleITK, and what it does to the process: threads, locale."""
 
+import locale
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,16 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+@contextmanager
+def kept_locale() -> Iterator[None]:
+    """Put the process's locale back: ITK's DICOM codecs set it to C, and Python then takes ASCII for its encoding."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 def _reader(path: Path) -> Any:

@@ -219,4 +219,7 @@ def _decode_with_simpleitk(path: Path) -> np.ndarray:
     """Decode JPEG, JPEG-LS and JPEG 2000, for which pydicom needs further packages; the slope is applied too."""
     import SimpleITK
 
-    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), SimpleITK.sitkFloat32)).squeeze(0)
+    from medseg.data.volumes.itk import kept_locale
+
+    with kept_locale():
+        return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), SimpleITK.sitkFloat32)).squeeze(0)
