@@ -19,16 +19,9 @@ from scipy import ndimage, stats
 
 from medseg.commands.configuration import compose as compose_config
 from medseg.data.augment.pictures import Pictures, compose
+from medseg.data.augment.probe import Depth, ProbeAngle
 from medseg.data.augment.tone import Tone, gaussian_rows
-from medseg.data.augment.ultrasound import (
-    Depth,
-    DepthGain,
-    ProbeAngle,
-    Reverberation,
-    Shadow,
-    Speckle,
-    speckle_decibels,
-)
+from medseg.data.augment.ultrasound import DepthGain, Reverberation, Shadow, Speckle, speckle_decibels
 from medseg.data.augment.warp import Warp, backward_matrix, elastic_map, resampled
 from medseg.errors import ConfigError
 from medseg.rng import generator

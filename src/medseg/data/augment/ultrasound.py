@@ -1,4 +1,4 @@
-"""What an ultrasound scanner, its settings and the way the probe is held change in a picture.
+"""What an ultrasound scanner and its settings change in a picture; how the probe is held is in ``probe``.
 
 B-mode pictures show the logarithm of the echo's amplitude: ``dynamic_range`` decibels from black to white. In such a
 picture attenuation and amplification add grey levels, and exponential decay along depth is a straight ramp (Szabo,
@@ -17,14 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from medseg.data.augment.ranges import Range, checked_range, drawn, drawn_factor
+from medseg.data.augment.ranges import Range, checked_range, drawn
 from medseg.data.augment.tone import gaussian_rows
-from medseg.data.augment.warp import resampled
 from medseg.errors import ConfigError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-from albumentations import DualTransform, ImageOnlyTransform
-from albumentations.core.type_definitions import Targets
+from albumentations import ImageOnlyTransform
 
 DYNAMIC_RANGE = 60.0
 # Below this share of full scale an amplification fades out towards nothing at black.
@@ -223,125 +221,9 @@ class Reverberation(ImageOnlyTransform):
             place = first + echo * step
             shown = reflector[: max(0, height - place)]
             weaker = np.full(shown.shape[:2], -echo * loss, np.float32)
-            lower = _amplified(shown, weaker, self.dynamic_range, *_scale(img))
+            lower = _amplified(shown, weaker, self.dynamic_range, *grey_scale(img))
             changed[place : place + len(shown)] = np.maximum(changed[place : place + len(shown)], lower)
         return changed
-
-
-class Depth(DualTransform):
-    """Set another imaging depth: rows are stretched or squeezed from the probe's surface on.
-
-    A linear probe shows its full width at every depth setting, so that in pictures of one size only the rows change
-    scale; with ``lateral`` columns do likewise, about the middle, as pictures of convex probes do.
-
-    Args:
-        factor: imaging depth over the one of the picture, uniform in its logarithm; above 1 things get smaller.
-        lateral: whether columns scale too.
-        fill_mask: class index where the picture does not reach.
-        p: probability.
-
-    Raises:
-        ConfigError: a range is out of its limits.
-    """
-
-    _targets = (Targets.IMAGE, Targets.MASK)
-
-    def __init__(
-        self, *, factor: Range = (0.8, 1.25), lateral: bool = False, fill_mask: int = 0, p: float = 0.5
-    ) -> None:
-        super().__init__(p=p)
-        self.factor = checked_range(factor, "factor", self, low=0.1, high=10)
-        self.lateral, self.outside_mask = lateral, fill_mask
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Return the 2 x 3 matrix from (column, row) of the result to those of the picture."""
-        factor = drawn_factor(self.py_random, self.factor)
-        across, middle = factor if self.lateral else 1.0, (params["shape"][1] - 1) / 2
-        return {"source": np.array([[across, 0, middle * (1 - across)], [0, factor, 0]])}
-
-    def apply(self, img: np.ndarray, *, source: np.ndarray, **params: Any) -> np.ndarray:
-        """Return the image (H, W, C) at the new depth."""
-        return resampled(img, source, interpolation=cv2.INTER_LINEAR, fill=_scale(img)[0])
-
-    def apply_to_mask(self, mask: np.ndarray, *, source: np.ndarray, **params: Any) -> np.ndarray:
-        """Return the mask (H, W) at the new depth."""
-        return resampled(mask, source, interpolation=cv2.INTER_NEAREST, fill=self.outside_mask)
-
-
-class ProbeAngle(DualTransform):
-    """Hold the probe at another angle, or bend its surface.
-
-    The picture turns about the point where the beams meet, ``apex`` heights above the first row's middle (0: about the
-    probe's surface). ``bend`` makes a linear array's parallel scan lines a convex probe's fan: a line at the share s of
-    half the width beside the middle leaves at the angle ``bend`` * s; a negative value undoes such a fan. Lengths along
-    a line and on the probe's surface stay what they are.
-
-    Args:
-        tilt: degrees, counter-clockwise as displayed.
-        bend: degrees of the outermost line.
-        apex: height of the centre of the turn above the picture, as a share of the picture's height.
-        fill_mask: class index where the picture does not reach.
-        p: probability.
-
-    Raises:
-        ConfigError: a range is out of its limits.
-    """
-
-    _targets = (Targets.IMAGE, Targets.MASK)
-
-    def __init__(
-        self,
-        *,
-        tilt: Range = (-8.0, 8.0),
-        bend: Range = 0.0,
-        apex: float = 0.0,
-        fill_mask: int = 0,
-        p: float = 0.5,
-    ) -> None:
-        super().__init__(p=p)
-        self.tilt = checked_range(tilt, "tilt", self, low=-90, high=90)
-        self.bend = checked_range(bend, "bend", self, low=-60, high=60)
-        self.apex, self.outside_mask = checked_range(apex, "apex", self, low=0)[0], fill_mask
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Return where each pixel comes from: a 2 x 3 matrix, or with a bend a float32 (H, W, 2) map."""
-        height, width = params["shape"][:2]
-        tilt, bend = (math.radians(drawn(self.py_random, limits)) for limits in (self.tilt, self.bend))
-        turn = np.array([[math.cos(tilt), -math.sin(tilt)], [math.sin(tilt), math.cos(tilt)]])
-        apex = np.array([(width - 1) / 2, -self.apex * height])
-        matrix = np.hstack([turn, (apex - turn @ apex)[:, None]])
-        return {"source": bent(matrix, (height, width), bend=bend) if abs(bend) > 1e-6 else matrix}
-
-    def apply(self, img: np.ndarray, *, source: np.ndarray, **params: Any) -> np.ndarray:
-        """Return the image (H, W, C) of the other angle."""
-        return resampled(img, source, interpolation=cv2.INTER_LINEAR, fill=_scale(img)[0])
-
-    def apply_to_mask(self, mask: np.ndarray, *, source: np.ndarray, **params: Any) -> np.ndarray:
-        """Return the mask (H, W) of the other angle."""
-        return resampled(mask, source, interpolation=cv2.INTER_NEAREST, fill=self.outside_mask)
-
-
-def bent(matrix: np.ndarray, size: tuple[int, int], *, bend: float) -> np.ndarray:
-    """Return the float32 (H, W, 2) map, columns first, of a tilt followed by a bend of the probe.
-
-    Args:
-        matrix: 2 x 3, from (column, row) of the result to those of the bent picture.
-        size: rows and columns.
-        bend: radians of the outermost scan line; positive: parallel lines become a fan.
-    """
-    height, width = size
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-    across = matrix[0, 0] * columns + matrix[0, 1] * rows + matrix[0, 2] - (width - 1) / 2
-    down = matrix[1, 0] * columns + matrix[1, 1] * rows + matrix[1, 2]
-    # The probe's surface is an arc as long as the picture is wide; its centre lies above the picture.
-    radius = width / (2 * abs(bend))
-    if bend > 0:
-        angle, distance = np.arctan2(across, down + radius), np.hypot(across, down + radius)
-        across, down = radius * angle, distance - radius
-    else:
-        angle, distance = across / radius, down + radius
-        across, down = distance * np.sin(angle), distance * np.cos(angle) - radius
-    return np.stack([across + (width - 1) / 2, down], axis=2).astype(np.float32)
 
 
 def speckle_decibels(rng: np.random.Generator, size: tuple[int, int], *, axial: float, lateral: float) -> np.ndarray:
@@ -368,7 +250,7 @@ def amplified(image: np.ndarray, decibels: np.ndarray, dynamic_range: float) -> 
 
     Weaker echoes end at black. Stronger ones end at white for uint8, and black stays black.
     """
-    return _amplified(image, decibels, dynamic_range, *_scale(image))
+    return _amplified(image, decibels, dynamic_range, *grey_scale(image))
 
 
 def _amplified(image: np.ndarray, decibels: np.ndarray, dynamic_range: float, low: float, span: float) -> np.ndarray:
@@ -381,7 +263,7 @@ def _amplified(image: np.ndarray, decibels: np.ndarray, dynamic_range: float, lo
     return (values * np.float32(span) + np.float32(low)).astype(image.dtype)
 
 
-def _scale(image: np.ndarray) -> tuple[float, float]:
+def grey_scale(image: np.ndarray) -> tuple[float, float]:
     """Return black and the distance from black to white."""
     if image.dtype == np.uint8:
         return 0.0, 255.0
