@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FILES = (
-    *("config.yaml", "versions.json", "split.json", "metrics.jsonl", "scores.csv"),
+    *("config.yaml", "versions.json", "split.json", "audit.json", "metrics.jsonl", "scores.csv"),
     *("overlays.png", "curves.png", "weights.pt"),
 )
 STATUS = {"finished": "FINISHED", "failed": "FAILED"}
@@ -165,6 +165,8 @@ def run_parameters(folder: Path) -> dict[str, object]:
         raise RunError(f"{folder}: no config.yaml there; give the folder of a run.")
     config = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     kept = {key: value for key, value in config.items() if key not in NO_PARAMETERS}
+    if isinstance(kept.get("data"), dict):
+        kept["data"] = {key: value for key, value in kept["data"].items() if key != "about"}  # prose
     chosen = read_record(folder).get("choices") or {}
     return {**dict(_leaves(kept)), **{group: chosen[group] for group in chosen if group not in NO_PARAMETERS}}
 
@@ -176,6 +178,8 @@ def run_tags(folder: Path) -> dict[str, object]:
     data, split, model = (record.get(part) or {} for part in ("data", "split", "model"))
     versions = folder / "versions.json"
     git = (json.loads(versions.read_text(encoding="utf-8")) if versions.is_file() else {}).get("git") or {}
+    certificate = folder / "audit.json"
+    audit = json.loads(certificate.read_text(encoding="utf-8")) if certificate.is_file() else {}
     tags = {
         "medseg.role": "run",
         "medseg.key": record["key"],
@@ -189,6 +193,7 @@ def run_tags(folder: Path) -> dict[str, object]:
         "data_digest": data.get("digest"),
         "split_hash": split.get("hash"),
         "leaky": split.get("leaky"),
+        "audit": audit.get("verdict"),
         "synthetic": data.get("synthetic"),
         "interactive": model.get("interactive"),
         "device": (record.get("cost") or {}).get("device"),

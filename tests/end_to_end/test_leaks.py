@@ -12,6 +12,7 @@ from fakes import write_dataset
 from medseg.cli import main
 from medseg.data.splits import read_split
 from medseg.runs import load_run
+from medseg.tracking import find_runs
 
 Command = Callable[..., int]
 Runs = Callable[[], list[Path]]
@@ -60,3 +61,13 @@ def test_the_groups_that_the_audit_found_repair_the_split(
     assert json.loads((folder / "audit.json").read_text())["verdict"] == "clean"
     sides = read_split(folder / "split.json").sides
     assert any({"p00_0", "p01_0"} <= set(cases) for cases in sides.values())
+
+
+def test_the_certificate_goes_to_mlflow_with_the_run(medseg: Command, runs: Runs, tmp_path: Path) -> None:
+    assert medseg("train", *LARGE, "audit.allow_leaks=true", "tracking=mlflow") == 0
+    stored = find_runs(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
+    assert stored["tags.audit"].tolist() == ["leaks"]
+    assert not [name for name in stored if "data.about" in name]
+    (kept,) = (tmp_path / "outputs" / "mlartifacts").rglob("audit.json")
+    (folder,) = runs()
+    assert kept.read_bytes() == (folder / "audit.json").read_bytes()
