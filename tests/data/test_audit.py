@@ -19,6 +19,7 @@ from medseg.data.audit.hashes import close_pairs, dihedral, dihedral_matrix, dis
 from medseg.data.audit.neighbours import ANGLES, correlate, polar, spectra
 from medseg.data.audit.pairs import Thresholds, picture_pairs
 from medseg.data.audit.prints import PICTURE, picture_print, print_of, prints_of
+from medseg.data.audit.verify import Verifier
 from medseg.data.cases import Case
 from medseg.data.splits import SIDES, Split
 from medseg.data.twins import add_twins
@@ -375,3 +376,23 @@ def test_busi_holds_the_copies_that_its_publisher_left(real_data: Path) -> None:
     found = {finding.cases for finding in audited(cases, []).findings if finding.severity != "note"}
     assert ("busi_malignant_128", "busi_malignant_129") in found
     assert all(set(SIDES) >= set(finding.sides) for finding in audited(cases[:5], []).findings)
+
+
+def test_one_anatomy_with_other_speckle_is_no_copy() -> None:
+    """Two fundi, or a neck and its mirror image: alike down to thumbnails, not in what only a copy shares."""
+    draw = generator(3, "anatomy")
+    coarse = cv2.GaussianBlur(draw.normal(0, 1, (360, 440)).astype(np.float32), (0, 0), 9)
+    coarse = 110 + 60 * coarse / coarse.std()
+
+    def acquired() -> np.ndarray:
+        fine = cv2.GaussianBlur(draw.normal(0, 1, coarse.shape).astype(np.float32), (0, 0), 1.0)
+        return np.clip(coarse + 30 * fine / fine.std(), 8, 255).astype(np.uint8)
+
+    one, other = acquired(), acquired()
+    copy = cv2.imdecode(cv2.imencode(".jpg", one, [cv2.IMWRITE_JPEG_QUALITY, 50])[1], 0)
+    pictures = [one, other, copy]
+    prints = np.stack([print_of(grey) for grey in pictures])
+    match = Verifier(prints).match(0, 1, np.eye(2, 3))
+    assert match is not None and match.correlation > NUMBERS.alignment, "the thumbnails alone would take it for a copy"
+    pairs, _ = picture_pairs(prints, NUMBERS, read=pictures.__getitem__)
+    assert [(pair.first, pair.second) for pair in pairs] == [(0, 2)]
