@@ -22,8 +22,12 @@ _ANY_LABEL = {value: min(value, 1) for value in range(65536)}
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-def _open(path: Path) -> Image.Image:
-    """Return the whole decoded picture; ``format`` is that of the content, not of the file name."""
+def open_picture(path: Path) -> Image.Image:
+    """Return the whole decoded picture of a file with one frame; ``format`` is that of the content, not of its name.
+
+    Raises:
+        DataError: the file is missing, unreadable, cut short or holds several frames.
+    """
     try:
         with Image.open(path) as picture:
             picture.load()
@@ -72,7 +76,7 @@ def read_image(path: Path, *, channels: int) -> np.ndarray:
         raise ConfigError(
             f"data.card.in_channels={channels}: one file gives 1 or 3 channels; list one file per modality otherwise."
         )
-    picture = _open(path)
+    picture = open_picture(path)
     if picture.mode == "F":
         raise DataError(f"{path}: pixels are floating point and have no known range; export 8 or 16 bit.")
     if picture.mode.startswith("I"):
@@ -129,7 +133,7 @@ def read_mask(path: Path, *, labels: Mapping[int, int], threshold: int = 127) ->
 
 def _mask_values(path: Path) -> tuple[np.ndarray, bool]:
     """Return the file's values (H, W) and whether its compression may have changed them."""
-    picture = _open(path)
+    picture = open_picture(path)
     lossy = picture.format == "JPEG"
     values = np.asarray(picture.convert("L") if picture.mode == "1" or lossy else picture)
     if values.ndim == 2:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medseg.data.prepare.masks import open_picture, read_label_picture, write_label_picture
+from medseg.data.files import open_picture
+from medseg.data.prepare.masks import read_label_picture, write_label_picture
 from medseg.errors import DataError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

@@ -1,39 +1,16 @@
 """Mask files of any origin to label maps, and label maps to the files of the layout."""
 
-import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from medseg.data.files import open_picture
 from medseg.errors import DataError
 
 THRESHOLD = 127
 """JPEG smears the edges of a mask over all grey levels; above this is foreground."""
-
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-
-
-def open_picture(path: Path) -> Image.Image:
-    """Return the whole decoded picture of a file with one frame; ``format`` is that of the content.
-
-    Raises:
-        DataError: the file is missing, unreadable, cut short or holds several frames.
-    """
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            frames = getattr(picture, "n_frames", 1)
-    except FileNotFoundError:
-        raise DataError(f"{path}: file is missing; restore it or leave its case out of the source.") from None
-    except _DECODER_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: file is unreadable or cut short ({reason}); copy it again from its source.") from None
-    if frames > 1:
-        raise DataError(f"{path}: file holds {frames} frames, one is expected; export one file per frame.")
-    return picture
 
 
 def read_label_picture(
