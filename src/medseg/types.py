@@ -98,6 +98,7 @@ class Batch(TypedDict, total=False):
     index: "Tensor"  # (B,) int64
     case: list[str]
     patient: list[str]
+    weight: "Tensor"  # (B, *S) float32 pixel weights, where the loss asks for them
     truth: "list[np.ndarray]"  # native uint8 label maps, (H, W) or (D, H, W)
     geometry: list[Geometry]
 
@@ -115,3 +116,32 @@ class BranchOutput:
     fused: "Tensor"
     branches: "list[Tensor]" = field(default_factory=list)
     margin: "Tensor | None" = None
+
+
+@dataclass
+class DeepOutput:
+    """What a network with side outputs returns while training (deep supervision, auxiliary heads).
+
+    Attributes:
+        maps: logits (B, K, *S) at the image's size, the one that is the answer in eval mode first.
+        weights: of each map's loss; None: equal, their sum 1.
+        presence: (B, K - 1) logits of "this foreground class is in the image", or None (UNet 3+).
+    """
+
+    maps: "list[Tensor]"
+    weights: list[float] | None = None
+    presence: "Tensor | None" = None
+
+
+@dataclass
+class StructureOutput:
+    """What a network with overlapping structures returns while training (Kumar et al. 2020).
+
+    Attributes:
+        maps: (B, P, *S) logits, one independent sigmoid a structure.
+        members: for each structure the labels whose union it is, for instance ((1, 2), (2,)) for nodules that
+            contain their cysts.
+    """
+
+    maps: "Tensor"
+    members: tuple[tuple[int, ...], ...]

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from medseg.errors import ConfigError
-from medseg.nets.smp import SmpNet, inflate
+from medseg.nets.smp import SmpNet
+from medseg.nets.weights import inflate
 
 
 def small(channels: int = 3, classes: int = 2, **arguments: Any) -> SmpNet:
@@ -66,7 +67,7 @@ def test_prefixes_come_off_and_the_log_counts(
     content = {prefix + key: value for key, value in encoder_state.items() if key != "layer4.1.bn2.weight"}
     content[prefix + "fc.weight"] = torch.zeros(3, 3)
     save_file(content, tmp_path / "w.safetensors")
-    with caplog.at_level(logging.INFO, logger="medseg.nets.smp"):
+    with caplog.at_level(logging.INFO, logger="medseg.nets.weights"):
         small(encoder_weights=str(tmp_path / "w.safetensors"))
     expected = f"{len(encoder_state) - 1} tensors matched, 1 missing ['layer4.1.bn2.weight'], 1 unused ['fc.weight']"
     assert expected in caplog.text
@@ -133,7 +134,7 @@ def test_files_that_do_not_serve_are_named(tmp_path: Path, encoder_state: dict[s
     with pytest.raises(ConfigError, match=r"none\.pt holds no tensors"):
         small(encoder_weights=str(tmp_path / "none.pt"))
     torch.save(encoder_state, tmp_path / "r18.pt")
-    with pytest.raises(ConfigError, match=r"only \d+ of the encoder's \d+ tensors"):
+    with pytest.raises(ConfigError, match=r"only \d+ of the network's \d+ tensors"):
         small(encoder_name="mobilenet_v2", encoder_weights=str(tmp_path / "r18.pt"))
 
 

@@ -1,18 +1,15 @@
 """Any architecture of segmentation_models_pytorch with any encoder, and encoder weights from a local file."""
 
 import inspect
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
 from medseg.nets.adapters import check_channels, checked_choice, crop_to, pad_to_multiple
-
-LOG = logging.getLogger(__name__)
+from medseg.nets.weights import load_partial, read_weights
 
 ARCHITECTURES = (
     "Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet",
@@ -22,104 +19,6 @@ ARCHITECTURES = (
 
 DOWNLOAD = "imagenet"
 """The one value of ``encoder_weights`` that is not a file."""
-
-_FILE_PREFIXES = ("", "module.", "encoder.", "model.encoder.", "net.model.encoder.", "backbone.", "model.")
-_ENCODER_PREFIXES = ("", "model.")
-
-
-def inflate(weight: Tensor, in_channels: int) -> Tensor:
-    """Return the weights of a first convolution for another number of input channels.
-
-    Every new channel gets the mean over the old ones times old / new, so that the sum over the input channels stays the
-    same: a grey image answers as its three-fold copy did.
-
-    Args:
-        weight: (O, C, kh, kw).
-        in_channels: the new C.
-    """
-    old = weight.shape[1]
-    if old == in_channels:
-        return weight
-    return weight.mean(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) * (old / in_channels)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a ``.safetensors`` file or of a ``.pt``/``.pth`` state dict; code in it is never run.
-
-    Raises:
-        ConfigError: the file is missing, of another kind, or holds something else than a state dict.
-    """
-    if not path.is_file():
-        raise ConfigError(
-            f"net.encoder_weights={path}: no such file; give a state dict (.safetensors, .pt, .pth) or null."
-        )
-    if path.suffix not in (".safetensors", ".pt", ".pth"):
-        raise ConfigError(f"net.encoder_weights={path}: unknown kind of file; give .safetensors, .pt or .pth.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"net.encoder_weights={path} cannot be read as plain weights: {reason}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)} if content else {}
-    if not tensors:
-        raise ConfigError(f"net.encoder_weights={path} holds no tensors; give a state dict.")
-    return tensors
-
-
-def _renamed(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the file's tensors under the encoder's names, by the pair of prefixes that matches most names."""
-    trials = [
-        {add + key.removeprefix(cut): value for key, value in tensors.items() if key.startswith(cut)}
-        for cut in _FILE_PREFIXES
-        for add in _ENCODER_PREFIXES
-    ]
-    return max(trials, key=lambda trial: len(trial.keys() & wanted.keys()))
-
-
-def load_encoder(encoder: nn.Module, tensors: Mapping[str, Tensor], *, in_channels: int, source: str) -> None:
-    """Put weights into an encoder and log how many fitted.
-
-    Names are compared after taking off a common prefix. The first convolution is inflated (see :func:`inflate`) where
-    it only differs in its input channels; other tensors of a wrong shape stay out.
-
-    Args:
-        encoder: changed in place.
-        tensors: name to tensor.
-        in_channels: input channels of the encoder.
-        source: file or origin, for messages.
-
-    Raises:
-        ConfigError: less than half of the encoder's tensors are there.
-    """
-    wanted = encoder.state_dict()
-    given = _renamed(tensors, wanted)
-    fitting: dict[str, Tensor] = {}
-    for key in wanted.keys() & given.keys():
-        have, need = given[key], wanted[key].shape
-        if have.ndim == 4 and have.shape != need and have.shape[0] == need[0] and have.shape[2:] == need[2:]:
-            have = inflate(have, in_channels) if need[1] == in_channels else have
-        if have.shape == need:
-            fitting[key] = have
-    missing = sorted(wanted.keys() - fitting.keys())
-    unused = sorted(given.keys() - fitting.keys())
-    if 2 * len(fitting) < len(wanted):
-        raise ConfigError(
-            f"net.encoder_weights={source}: only {len(fitting)} of the encoder's {len(wanted)} tensors are in it, "
-            f"missing for instance {missing[0]}; give the weights of this encoder_name."
-        )
-    encoder.load_state_dict({**wanted, **fitting})
-    LOG.info(
-        "encoder weights from %s: %d tensors matched, %d missing %s, %d unused %s",
-        source, len(fitting), len(missing), missing[:5], len(unused), unused[:5],
-    )  # fmt: skip
 
 
 class SmpNet(nn.Module):
@@ -176,7 +75,7 @@ class SmpNet(nn.Module):
             ) from error
         if encoder_weights is not None:
             tensors = _downloaded(encoder_name) if encoder_weights == DOWNLOAD else read_weights(Path(encoder_weights))
-            load_encoder(self.model.encoder, tensors, in_channels=in_channels, source=str(encoder_weights))
+            load_partial(self.model.encoder, tensors, source=str(encoder_weights), in_channels=in_channels)
         self.stride = int(self.model.encoder.output_stride) if self.model.requires_divisible_input_shape else 1
 
     def forward(self, image: Tensor) -> Tensor:
