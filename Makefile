@@ -1,6 +1,6 @@
 # Needs Python >= 3.11, make and git; everything else is installed into .venv from constraints.txt.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint reproduce-table1 sweep ui bench docs clean
+.PHONY: help setup test lint reproduce-table1 architectures architectures-3d sweep ui bench docs clean
 
 DATA ?= phantom
 PRESET ?= quick
@@ -44,6 +44,12 @@ lint: $(INSTALLED) ## style, types, import contracts, notebooks without outputs
 
 reproduce-table1: $(INSTALLED) ## train, score and tabulate Table 1 into outputs/table1; continues where it stopped
 	$(BIN)/medseg study study=table1 data=$(DATA) preset=$(PRESET) $(if $(SEEDS),'seeds=[$(SEEDS)]')
+
+architectures: $(INSTALLED) ## every 2D system, deep and classical, in one table with its cost; continues where it stopped
+	$(BIN)/medseg study study=architectures data=$(DATA) preset=$(PRESET) $(if $(SEEDS),'seeds=[$(SEEDS)]')
+
+architectures-3d: $(INSTALLED) ## the same for volumes, on msd_hippocampus below MEDSEG_DATA
+	$(BIN)/medseg study study=architectures_3d preset=$(PRESET) $(if $(SEEDS),'seeds=[$(SEEDS)]')
 
 sweep: $(INSTALLED) ## an example of a sweep: three networks, two seeds; then make ui
 	$(BIN)/medseg train -m experiment=quick data=$(DATA) net=unet,reagunet,dmunet seed=$(SWEEP_SEEDS)

@@ -20,6 +20,7 @@ OPTIONS = sorted(
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 REQUIRED = {
     "evaluate": ["run=x"],
+    "marks": ["run=x"],
     "predict": ["run=x", "input=x", "output=x"],
     "track": ["run=x"],
 }

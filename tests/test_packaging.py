@@ -21,7 +21,10 @@ ASKED = [
     for text in PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
 ]
 PINS = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
-TARGETS = ["help", "setup", "test", "lint", "reproduce-table1", "sweep", "ui", "bench", "docs", "clean"]
+TARGETS = [
+    *("help", "setup", "test", "lint", "reproduce-table1", "architectures", "architectures-3d", "sweep", "ui", "bench"),
+    *("docs", "clean"),
+]
 
 
 def pinned() -> dict[str, str]:

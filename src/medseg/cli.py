@@ -15,6 +15,7 @@ VERBS = {
     "train": "fit one network on one dataset, score it, record it; -m sweeps over settings",
     "evaluate": "score a finished run on a dataset, case by case",
     "predict": "write the masks that a finished run predicts for images",
+    "marks": "score an interactive run with marks that are less and less precise",
     "study": "run every cell of a study that is not done yet, then write its tables",
     "report": "write tables and figures of a study from its score tables",
     "data": "check a dataset and write its cases, split and pictures",

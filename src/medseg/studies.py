@@ -17,6 +17,8 @@ from medseg.errors import ConfigError
 
 EVERY = "all"
 """Key under a dataset whose overrides hold for every panel."""
+TABLES = ("table1", "architectures")
+"""Kinds of tables that ``medseg report`` can write; a study that names none gets the first."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Study:
             one is the default.
         sweeps: in the order in which they run.
         labels: how a network option is printed.
+        table: kind of its tables, one of ``TABLES``.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Study:
     data: Mapping[str, Mapping[str, tuple[str, ...]]]
     sweeps: tuple[SweepPlan, ...]
     labels: Mapping[str, str]
+    table: str = TABLES[0]
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,9 @@ def read_study(path: Path) -> Study:
         content = _mapping(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not readable as yaml (line {_line(error)}); correct the file.") from error
-    _check_keys(content, str(path), {"name", "presets", "data", "sweeps"}, {"title", "overrides", "labels"})
+    _check_keys(content, str(path), {"name", "presets", "data", "sweeps"}, {"title", "overrides", "labels", "table"})
+    table = str(content.get("table", TABLES[0]))
+    _known(table, TABLES, "table", str(path))
     presets = {}
     for name, given in _mapping(content["presets"], f"{path}: presets").items():
         _check_keys(_mapping(given, f"{path}: presets.{name}"), f"{path}: presets.{name}", {"seeds"}, {"overrides"})
@@ -167,6 +173,7 @@ def read_study(path: Path) -> Study:
         data=data,
         sweeps=sweeps,
         labels={str(key): str(value) for key, value in (content.get("labels") or {}).items()},
+        table=table,
     )
 
 

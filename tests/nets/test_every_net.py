@@ -1,74 +1,58 @@
 """The exam of every option under conf/net: a new yaml enrols itself."""
 
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from medseg.errors import ConfigError
-from medseg.types import BranchOutput
-
-FOLDER = Path(__file__).resolve().parents[2] / "conf" / "net"
-OPTIONS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-SMALL = [8, 16, 32, 64, 128]
-
-
-def build(option: str, channels: int = 1, classes: int = 2, **overrides: Any) -> nn.Module:
-    torch.manual_seed(0)
-    net = OmegaConf.load(FOLDER / f"{option}.yaml")
-    if "widths" in net:
-        net.widths = SMALL
-    if "encoder_name" in net:
-        net.encoder_name = "resnet18"
-    net.update(overrides)
-    card = {"in_channels": channels, "num_classes": classes}
-    around = {"data": {"card": card}, "input_channels": channels, "view": {"dims": 2}}
-    return instantiate(OmegaConf.create({**around, "net": net})["net"])
+from tiny_nets import (
+    IN_2D,
+    IN_3D,
+    OPTIONS,
+    build,
+    dimensions,
+    image_of,
+    kind,
+    marked,
+    ready,
+    trained_once,
+    untrained,
+)
 
 
-def image_of(channels: int, *size: int, batch: int = 2) -> Tensor:
-    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(1))
+def small_size(dims: int) -> tuple[int, ...]:
+    return (64, 64) if dims == 2 else (16, 20, 18)
 
 
-def ready(net: nn.Module, channels: int) -> nn.Module:
-    if hasattr(net, "fit"):
-        image = image_of(channels, 16, 16, batch=1)[0].movedim(0, -1).numpy()
-        net.fit([image], [(image.mean(-1) > 0.5).astype(np.uint8)])
-    return net
-
-
-def marked(net: nn.Module, image: Tensor) -> Tensor:
-    if not hasattr(net, "prompt"):
-        return image
-    mask = np.zeros(tuple(image.shape[-2:]), dtype=np.uint8)
-    mask[10:30, 12:40] = 1
-    rng = np.random.default_rng(0)
-    return net.mark(image, [net.prompt.prompt(mask, rng, jitter=False) for _ in image])
-
-
-def tensors_of(output: Any) -> list[Tensor]:
-    if isinstance(output, BranchOutput):
-        return [output.fused, *output.branches, *([] if output.margin is None else [output.margin])]
-    return list(output) if isinstance(output, list | tuple) else [output]
+EVERY = [(option, dims) for dims, options in ((2, IN_2D), (3, IN_3D)) for option in options]
+DEEP = [(option, dims) for option, dims in EVERY if kind(option) == "deep"]
 
 
 def test_the_folder_has_options() -> None:
     assert {"unet", "smp_unet", "mgunet", "jpu_unet", "reagunet", "dmunet", "threshold", "ellipse_marks"} <= set(
         OPTIONS
     )
+    assert {option for option, _ in EVERY} == set(OPTIONS)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", IN_2D)
 @pytest.mark.parametrize(("channels", "classes", "size"), [(1, 2, (64, 64)), (3, 3, (67, 71)), (4, 2, (96, 80))])
 def test_logits_have_the_image_size_and_the_classes(
     option: str, channels: int, classes: int, size: tuple[int, int]
 ) -> None:
-    net = ready(build(option, channels, classes), channels).eval()
+    check_logits(option, channels, classes, size)
+
+
+@pytest.mark.parametrize("option", IN_3D)
+@pytest.mark.parametrize(("channels", "classes", "size"), [(1, 2, (16, 24, 16)), (4, 3, (13, 22, 17))])
+def test_logits_of_volumes_have_their_size_and_the_classes(
+    option: str, channels: int, classes: int, size: tuple[int, int, int]
+) -> None:
+    check_logits(option, channels, classes, size)
+
+
+def check_logits(option: str, channels: int, classes: int, size: tuple[int, ...]) -> None:
+    net = ready(build(option, channels, classes, dims=len(size)), channels).eval()
     image = image_of(channels, *size)
     before = image.clone()
     with torch.no_grad():
@@ -82,55 +66,54 @@ def test_logits_have_the_image_size_and_the_classes(
     assert torch.equal(image, before)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_training_outputs_have_the_image_size_and_reach_every_parameter(option: str) -> None:
-    net = ready(build(option, 1, 3), 1).train()
-    outputs = tensors_of(net(marked(net, image_of(1, 67, 71))))
-    for output in outputs:
-        assert output.shape[-2:] == (67, 71)
-        assert output.shape[1] in (1, 3)
-    if not list(net.parameters()):
-        return
-    sum((output * torch.linspace(-1, 1, output.numel()).view(output.shape)).sum() for output in outputs).backward()
+@pytest.mark.parametrize(("option", "dims"), EVERY)
+def test_training_outputs_have_the_image_size_and_reach_every_parameter(option: str, dims: int) -> None:
+    size = (67, 71) if dims == 2 else (16, 22, 17)
+    net = ready(build(option, 1, 3, dims=dims), 1).train()
+    for output in trained_once(net, 1, 3, *size):
+        assert output.shape[2:] == size
     for name, parameter in net.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-    silent = [name for name, p in net.named_parameters() if not p.grad.abs().sum() > 0]
-    assert not silent
+        if untrained(net, name):
+            assert parameter.grad is None or not parameter.grad.any(), name
+        else:
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_state_dict_brings_the_answer_along(option: str) -> None:
-    net = ready(build(option), 1)
+@pytest.mark.parametrize(("option", "dims"), EVERY)
+def test_state_dict_brings_the_answer_along(option: str, dims: int) -> None:
+    size = small_size(dims)
+    net = ready(build(option, dims=dims), 1)
     if list(net.parameters()):
-        net.train()(marked(net, image_of(1, 64, 64)))  # moves the running statistics
-    twin = build(option)
+        trained_once(net.train(), 1, 2, *size)  # moves the running statistics
+    twin = build(option, dims=dims)
     for parameter in twin.parameters():
         nn.init.zeros_(parameter)
     twin.load_state_dict(net.state_dict())
-    image = marked(net, image_of(1, 64, 64))
+    image = marked(net, image_of(1, *size))
     with torch.no_grad():
         assert torch.equal(net.eval()(image), twin.eval()(image))
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_one_class_constructs(option: str) -> None:
-    net = ready(build(option, 1, 1), 1).eval()
+@pytest.mark.parametrize(("option", "dims"), EVERY)
+def test_one_class_constructs(option: str, dims: int) -> None:
+    net = ready(build(option, 1, 1, dims=dims), 1).eval()
     with torch.no_grad():
-        assert net(image_of(1, 64, 64)).shape == (2, 1, 64, 64)
+        assert net(image_of(1, *small_size(dims))).shape == (2, 1, *small_size(dims))
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_wrong_channel_count_names_both_numbers(option: str) -> None:
-    net = ready(build(option, 3), 3).eval()
+@pytest.mark.parametrize(("option", "dims"), EVERY)
+def test_wrong_channel_count_names_both_numbers(option: str, dims: int) -> None:
+    net = ready(build(option, 3, dims=dims), 3).eval()
     with pytest.raises(ConfigError, match=r"in_channels=\d.*5 channels") as caught:
-        net(image_of(5, 64, 64))
+        net(image_of(5, *small_size(dims)))
     assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"in_channels=\d.*shape \(3, 64, 64\)"):
-        net(image_of(3, 64, 64)[0])
+    with pytest.raises(ConfigError, match=r"in_channels=\d.*shape \(3, "):
+        net(image_of(3, *small_size(dims))[0])
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", IN_2D)
 def test_channels_last_gives_the_same_answer(option: str) -> None:
     net = ready(build(option, 3), 3).eval()
     image = marked(net, image_of(3, 64, 64))
@@ -142,14 +125,15 @@ def test_channels_last_gives_the_same_answer(option: str) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_reading_is_one_line(option: str) -> None:
-    reading = type(build(option)).READING
+    reading = type(build(option, dims=dimensions(option)[0])).READING
     assert isinstance(reading, str)
     assert "\n" not in reading
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option not in ("threshold", "ellipse_marks")])
-def test_bf16_autocast_stays_finite(option: str) -> None:
-    net = build(option)
+@pytest.mark.parametrize(("option", "dims"), DEEP)
+def test_bf16_autocast_stays_finite(option: str, dims: int) -> None:
+    net = build(option, dims=dims)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = tensors_of(net.train()(marked(net, image_of(1, 64, 64))))
-    assert all(torch.isfinite(output).all() for output in outputs)
+        outputs = trained_once(net.train(), 1, 2, *small_size(dims))
+        answer = net.eval()(image_of(1, *small_size(dims), batch=1))
+    assert all(torch.isfinite(output).all() for output in [*outputs, answer])

@@ -42,6 +42,8 @@ def assemble(config: DictConfig, folder: Path) -> Parts:
     with one_line_errors():
         module = instantiate(config.method)
     check_fit(config, data, module)
+    module.take_over()
+    data.weight_map = getattr(module.loss, "weight_map", None)
     data.prepare_data()
     data.setup("fit")
     check_selection(config, data)

@@ -6,6 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from medseg.commands.configuration import CONF
+from medseg.commands.rehearsal import try_network
 from medseg.data.datamodule import SegmentationData
 from medseg.errors import ConfigError
 from medseg.training.module import SegmentationModule
@@ -40,6 +41,7 @@ def check_fit(config: DictConfig, data: SegmentationData, module: SegmentationMo
         raise ConfigError(f"net={net} is interactive and marks pictures; data={name} holds volumes, use another net.")
     if data.is_volume:
         _check_preprocess(config, name)
+    try_network(config, data, module)
 
 
 def check_selection(config: DictConfig, data: SegmentationData) -> None:
@@ -50,6 +52,12 @@ def check_selection(config: DictConfig, data: SegmentationData) -> None:
     """
     if data.cases("val"):
         return
+    if str(config.scheduler.get("monitor", "")).startswith("val/"):
+        raise ConfigError(
+            f"split={config.choices.get('split')} leaves no validation case and scheduler="
+            f"{config.choices.get('scheduler')} watches {config.scheduler.monitor}; choose another scheduler, or give "
+            "the split a validation share."
+        )
     watching = [
         name
         for name, callback in config.callbacks.items()

@@ -5,17 +5,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from pandas import DataFrame
 
 from medseg import runs
 from medseg.commands.assembly import Parts
+from medseg.commands.forward_cost import forward_cost, interaction_of, kind_of
+from medseg.commands.systems import system_of
 from medseg.evaluation.pictures import draw_curves, draw_overlays
 from medseg.evaluation.score import score_side
 from medseg.mirror import mirror_run, start_run
 from medseg.stats.aggregate import headline
 from medseg.stats.table import write_scores
-from medseg.training.cost import PeakMemory, gigaflops, parameter_counts
+from medseg.training.cost import PeakMemory, parameter_counts
 
 
 class Recording:
@@ -39,6 +42,7 @@ class Recording:
         config, data, net = self.config, self.parts.data, self.parts.module.net
         parameters, trainable = parameter_counts(net)
         card = data.card
+        system = system_of(config["choices"].get("net", ""))
         return {
             "name": runs.run_name(config),
             "key": runs.run_key(config),
@@ -60,7 +64,11 @@ class Recording:
             "model": {
                 "parameters": parameters,
                 "trainable_parameters": trainable,
+                "kind": kind_of(net),
+                "system": system.name,
+                "design": system.design,
                 "interactive": hasattr(net, "prompt"),
+                "interaction": interaction_of(net),
                 "reading": getattr(net, "READING", ""),
             },
             "mlflow": None,
@@ -84,17 +92,20 @@ class Recording:
         self._write()
 
     def fitted(self) -> None:
-        """Note what the training cost."""
-        trainer, data = self.parts.trainer, self.parts.data
+        """Note what the training cost, and what an image costs now."""
+        trainer = self.parts.trainer
+        seconds = self._earlier_seconds + time.perf_counter() - self.started if self.writes else 0.0
+        memory = self.memory.megabytes()
         # Not before: a classical baseline has no forward pass until it is fitted.
-        size: Any = data.input_size()  # of two axes or three
-        gflops = gigaflops(self.parts.module.net, data.input_channels, size)
-        self.record["model"]["gflops"] = gflops
+        gflops, milliseconds = forward_cost(self.parts)
+        self.record["model"] |= {"gflops": gflops, "input_size": list(self.parts.data.input_size())}
         self.record["epochs"] = trainer.current_epoch
         self.record["cost"] = {
-            "fit_seconds": round(self._earlier_seconds + time.perf_counter() - self.started, 3) if self.writes else 0.0,
-            "peak_memory_mb": round(self.memory.megabytes(), 1),
+            "fit_seconds": round(seconds, 3),
+            "ms_per_image": round(milliseconds, 3),
+            "peak_memory_mb": round(memory, 1),
             "device": trainer.strategy.root_device.type,
+            "threads": torch.get_num_threads(),
             "processes": trainer.world_size,
         }
         if self.writes:

@@ -10,8 +10,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from medseg.commands.configuration import compose, freeze
+from medseg.commands.systems import system_of
 from medseg.errors import ConfigError
-from medseg.report.cells import Plan, load, read_plan
+from medseg.report.architectures import Names, architecture_tables
+from medseg.report.architectures_figure import draw_costs
+from medseg.report.cells import Plan, Result, load, options_of, read_plan
 from medseg.report.table1 import panels, read_published
 from medseg.report.table_figure import draw
 from medseg.report.tables import LATEX_HEAD, Table, latex, long_text, markdown, plain
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 USAGE = """usage: medseg report study=NAME [data=NAME] [preset=NAME] [paths.outputs=DIR] [tracking=csv]
 
 Writes NAME.md, NAME.tex, NAME.csv and NAME.png below outputs/NAME/ for the data and preset that were run last, or
-those given; tracking=csv sends nothing to MLflow. See `medseg study --help` for how the runs are made."""
+those given; of the table `architectures` also NAME_cost.png. tracking=csv sends nothing to MLflow. See `medseg study
+--help` for how the runs are made."""
 PLANS = "cells.json"
 WIDE = 180
 """Columns of a printed table where the output is no terminal."""
@@ -75,8 +79,8 @@ def publish(study: Study, plan: Plan, config: DictConfig) -> dict[str, Path]:
 def write_tables(study: Study, plan: Plan, outputs: Path) -> tuple[dict[str, Path], list[Table]]:
     """Write the Markdown, LaTeX, CSV and PNG of a plan; the same runs give the same bytes."""
     folder = outputs / study.name
-    published = read_published(study.root / "published.csv")
-    tables = panels(plan, load(plan, outputs), published, labels=study.labels, folder=folder)
+    results = load(plan, outputs)
+    tables = TABLES[study.table](study, plan, results, folder)
     files = {kind: folder / f"{study.name}.{kind}" for kind in ("md", "tex", "csv", "png")}
     folder.mkdir(parents=True, exist_ok=True)
     heading = f"# {study.title}\n\n"
@@ -85,7 +89,34 @@ def write_tables(study: Study, plan: Plan, outputs: Path) -> tuple[dict[str, Pat
     files["tex"].write_text(LATEX_HEAD + "\n".join(parts), encoding="utf-8")
     files["csv"].write_text(long_text(tables), encoding="utf-8")
     draw(tables, files["png"], heading=study.title)
+    if study.table == "architectures":
+        files["cost"] = folder / f"{study.name}_cost.png"
+        draw_costs(tables, files["cost"], heading=study.title, flags=_flags(results))
     return files, tables
+
+
+def _table1(study: Study, plan: Plan, results: Sequence[Result], folder: Path) -> list[Table]:
+    published = read_published(study.root / "published.csv")
+    return panels(plan, results, published, labels=study.labels, folder=folder)
+
+
+def _architectures(study: Study, plan: Plan, results: Sequence[Result], folder: Path) -> list[Table]:
+    systems = {option: system_of(option) for option in options_of(results, "net")}
+    labels = {option: system.name for option, system in systems.items() if system.name}
+    designs = {option: system.design for option, system in systems.items()}
+    return architecture_tables(plan, results, names=Names({**labels, **study.labels}, designs), folder=folder)
+
+
+TABLES = {"table1": _table1, "architectures": _architectures}
+"""What builds each kind of table that a study file may ask for."""
+
+
+def _flags(results: Sequence[Result]) -> list[str]:
+    """Return what nobody may overlook: that images are simulated, that a split leaks."""
+    records = [result.record for result in results if result.record]
+    synthetic = any(record["data"]["synthetic"] for record in records)
+    leaky = any(record["split"]["leaky"] for record in records)
+    return ["SYNTHETIC"] * synthetic + ["LEAKY SPLIT"] * leaky
 
 
 def show(table: Table, console: "Console") -> None:

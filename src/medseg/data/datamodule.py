@@ -25,6 +25,7 @@ from medseg.data.sampler import EpochSampler
 from medseg.data.splits import SIDES, Split
 from medseg.data.summary import side_figures
 from medseg.data.views import View, default
+from medseg.data.weight_maps import WeightMap, WeightStore, open_weights
 from medseg.errors import ConfigError
 from medseg.rng import derive
 from medseg.types import IGNORE, Batch, DataCard, Geometry, Sample
@@ -64,6 +65,8 @@ class SegmentationData(LightningDataModule):
     Attributes:
         split: the :class:`Split`.
         digest: of the dataset's files and patients.
+        weight_map: makes the pixel weights that the loss wants, which then are in every batch of the sides train and
+            val as ``weight``; None, or set by whoever knows the loss before the data are prepared.
 
     Everything that needs the files prepares them on first use.
 
@@ -109,6 +112,8 @@ class SegmentationData(LightningDataModule):
         self.view = view or default(dims=card.spatial_dims, samples=f"in_{card.spatial_dims}d", size=card.patch)
         self.missing = missing or Missing()
         self._check()
+        self.weight_map: WeightMap | None = None
+        self._weights: WeightStore | None = None
         self._state: tuple[Split, str, dict[str, Case], Store] | None = None
 
     def _check(self) -> None:
@@ -143,10 +148,12 @@ class SegmentationData(LightningDataModule):
     def prepare_data(self) -> None:
         """List, check, split and cache the cases; safe when several processes call it at once."""
         self._prepared()
+        self._weighted()
 
     def setup(self, stage: str | None = None) -> None:
         """Do the same in this process; a cache that is there is only opened."""
         self._prepared()
+        self._weighted()
 
     def _prepared(self) -> tuple[Split, str, dict[str, Case], Store]:
         if self._state is None:
@@ -172,6 +179,22 @@ class SegmentationData(LightningDataModule):
         from medseg.data.volumes.cache import open_volume_cache
 
         return open_volume_cache(cases, **given)
+
+    def _weighted(self) -> WeightStore | None:
+        """Return the pixel weights of all cases, None where the loss wants none."""
+        if self.weight_map is None or self._weights is not None:
+            return self._weights
+        if self.view.dims != self.card.spatial_dims:
+            raise ConfigError(
+                f"view: slices of data={self.card.name} carry no pixel weights, which the loss wants; use "
+                "view=patches, or another loss."
+            )
+        _, _, cases, store = self._prepared()
+        self._weights = open_weights(
+            store,  # type: ignore[arg-type]  # both caches have a folder
+            list(cases), self.weight_map, root=self.cache_root, name=self.card.name, limit_gb=self.cache_limit_gb,
+        )  # fmt: skip
+        return self._weights
 
     @property
     def split(self) -> Split:
@@ -270,6 +293,7 @@ class SegmentationData(LightningDataModule):
             missing=self.missing,
             unit=self.card.unit,
             sparse=IGNORE in self.labels.values(),
+            weights=None if side == "test" else self._weighted(),
         )
 
     def dataset(self, side: str, *, augment: bool = False, evaluation: bool = True) -> Dataset[Sample]:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from medseg.data.augment.contract import Augmentation
 from medseg.data.cases import Case, spacing_of
 from medseg.data.missing import Missing, available_channels
+from medseg.data.weight_maps import WeightStore, moved_alike
 from medseg.errors import ConfigError, DataError
 from medseg.rng import derive
 from medseg.types import Batch, Geometry, Sample
@@ -67,6 +68,7 @@ class Side:
         missing: what happens to missing modalities.
         unit: unit of distances; decides which spacing the geometry states.
         sparse: whether pixels of a mask may be ignored.
+        weights: pixel weights, where the loss wants them.
     """
 
     store: Store
@@ -77,6 +79,7 @@ class Side:
     missing: Missing = field(default_factory=lambda: Missing("zero"))
     unit: str = "px"
     sparse: bool = False
+    weights: WeightStore | None = None
 
     @cached_property
     def available(self) -> list[np.ndarray]:
@@ -99,7 +102,14 @@ class Side:
         return [number for number, there in enumerate(labelled) if there]
 
     def sample(
-        self, index: int, image: np.ndarray, mask: np.ndarray, *, seed: int | None, augment: bool = True
+        self,
+        index: int,
+        image: np.ndarray,
+        mask: np.ndarray,
+        *,
+        seed: int | None,
+        augment: bool = True,
+        codes: np.ndarray | None = None,
     ) -> dict[str, object]:
         """Return a sample of the case ``index`` from preprocessed pixels.
 
@@ -109,19 +119,26 @@ class Side:
             mask: uint8 (*S).
             seed: of the sample's changes; None for evaluation.
             augment: whether a training sample is still to be augmented.
+            codes: uint8 (*S) of the pixel weights, from ``weights``, where there are some.
         """
         if seed is not None and augment and self.augmentation is not None:
-            image, mask = self.augmentation(image, mask, seed=seed)
+            if codes is None:
+                image, mask = self.augmentation(image, mask, seed=seed)
+            else:
+                image, mask, codes = moved_alike(self.augmentation, image, mask, codes, seed=seed)
         case = self.cases[index]
         image = self.channels_first(image)
         image = self.missing.apply(image, self.available[index], seed=seed)
-        return {
+        sample: dict[str, object] = {
             "image": torch.from_numpy(np.ascontiguousarray(image)),
             "mask": torch.from_numpy(mask.astype(np.int64)),
             "index": index,
             "case": case.id,
             "patient": case.patient,
         }
+        if codes is not None and self.weights is not None:
+            sample["weight"] = torch.from_numpy(self.weights.weights(case.id, codes))
+        return sample
 
     def channels_first(self, image: np.ndarray) -> np.ndarray:
         """Return float32 (C, *S); pictures are normalised."""
@@ -157,7 +174,8 @@ class CaseDataset(Dataset[Sample]):
         side, case = self.side, self.side.cases[index]
         image, mask = side.store.image(case.id), side.store.mask(case.id)
         seed = None if self.evaluation else derive(side.seed, "augment", epoch, case.id)
-        sample = side.sample(index, image, mask, seed=seed)
+        codes = None if side.weights is None else side.weights.codes(case.id)
+        sample = side.sample(index, image, mask, seed=seed, codes=codes)
         if self.evaluation:
             sample["truth"] = side.store.truth(case.id)
             sample["geometry"] = self._geometry(index)
@@ -207,6 +225,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         "mask": torch.stack([sample["mask"] for sample in samples]),
         "index": torch.tensor([sample["index"] for sample in samples], dtype=torch.int64),
     }
+    if "weight" in samples[0]:
+        batch["weight"] = torch.stack([sample["weight"] for sample in samples])  # type: ignore[typeddict-item]
     for name in ("case", "patient", "truth", "geometry"):
         if name in samples[0]:
             batch[name] = [sample[name] for sample in samples]  # type: ignore[literal-required, typeddict-item]

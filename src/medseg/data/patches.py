@@ -54,7 +54,9 @@ class PatchDataset(Dataset[Sample]):
         image, mask = self.side.store.patch(case, start, self.size)
         seed = derive(self.side.seed, "augment patch", epoch, index)
         if self.squeeze is None:
-            return self.side.sample(number, image, mask, seed=seed)  # type: ignore[return-value]
+            weights = self.side.weights
+            codes = None if weights is None else weights.patch(case, start, self.size)
+            return self.side.sample(number, image, mask, seed=seed, codes=codes)  # type: ignore[return-value]
         return self._slice(number, image, mask, seed)
 
     def _slice(self, number: int, image: np.ndarray, mask: np.ndarray, seed: int) -> Sample:

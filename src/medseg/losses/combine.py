@@ -1,121 +1,175 @@
 """Mixtures of losses, and what a loss makes of networks that answer with more than one map."""
 
-from collections.abc import Mapping
-from functools import singledispatch
+from collections.abc import Mapping, Sequence
+from functools import partial, singledispatch
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.types import IGNORE, BranchOutput
+from medseg.errors import ConfigError
+from medseg.losses.mutual import divergence, margin_of, mutual_learning
+from medseg.losses.outputs import presence_loss, structure_loss
+from medseg.types import BranchOutput, DeepOutput, StructureOutput
+
+__all__ = [
+    "Compound", "DeepSupervision", "WeightedSum", "applied", "divergence", "margin_of", "mutual_learning",
+    "training_loss",
+]  # fmt: skip
+
+LEVELS = ("equal", "halved", "nnunet")
 
 
-class WeightedSum(nn.Module):
+def applied(loss: nn.Module, logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return a loss of logits (B, K, *S) and mask (B, *S), and of pixel weights (B, *S) if it wants them.
+
+    A loss that wants pixel weights has an attribute ``weight_map`` that makes them of a label map.
+    """
+    if weight is None or getattr(loss, "weight_map", None) is None:
+        return loss(logits, mask)
+    return loss(logits, mask, weight)
+
+
+class Compound(nn.Module):
+    """A loss made of named losses.
+
+    Args:
+        terms: name to loss module.
+
+    Attributes:
+        weight_map: makes the pixel weights that a term wants of a label map; None where no term wants any.
+
+    Raises:
+        ConfigError: two terms want different pixel weights.
+    """
+
+    def __init__(self, terms: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.terms = nn.ModuleDict(dict(terms))
+        wishes: list[Any] = [getattr(term, "weight_map", None) for term in terms.values()]
+        maps = [each for each in wishes if each is not None]
+        if len({each.recipe for each in maps}) > 1:
+            raise ConfigError("loss.terms want different pixel weights, and a batch carries one map; keep one of them.")
+        self.weight_map: Any = maps[0] if maps else None
+
+    def values(self, logits: Tensor, mask: Tensor, weight: Tensor | None) -> list[Tensor]:
+        """Return the scalar of each term."""
+        return [applied(term, logits, mask, weight) for term in self.terms.values()]
+
+
+class WeightedSum(Compound):
     """Return the weighted sum of named losses.
 
     Args:
         terms: name to loss module.
         weights: name to weight; a name that is left out weighs 1.
+
+    Raises:
+        ConfigError: a weight has no term.
     """
 
     def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float] | None = None) -> None:
-        super().__init__()
-        self.terms = nn.ModuleDict(dict(terms))
+        super().__init__(terms)
+        unknown = sorted(set(weights or {}) - set(terms))
+        if unknown:
+            raise ConfigError(f"loss.weights names '{unknown[0]}', loss.terms has {', '.join(terms)}; rename one.")
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in terms}
 
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Return the scalar loss of logits (B, K, *S) and mask (B, *S)."""
-        return torch.stack([self.weights[name] * term(logits, mask) for name, term in self.terms.items()]).sum()
+    def forward(self, logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the scalar loss of logits (B, K, *S), mask (B, *S) and, where a term wants them, weights (B, *S)."""
+        values = zip(self.weights.values(), self.values(logits, mask, weight), strict=True)
+        return torch.stack([factor * value for factor, value in values]).sum()
+
+
+class DeepSupervision(Compound):
+    """A loss that says how much each map of a deeply supervised network counts; on one map it is the loss itself.
+
+    Args:
+        loss: of each map.
+        levels: ``equal``; ``halved``: each map half of the finer one before it; ``nnunet``: as ``halved``, the coarsest
+            at 0 (Isensee et al., Nature Methods 18, 2021). All add up to 1.
+
+    Raises:
+        ConfigError: another kind.
+    """
+
+    def __init__(self, loss: nn.Module, levels: str = "halved") -> None:
+        super().__init__({"loss": loss})
+        if levels not in LEVELS:
+            raise ConfigError(f"loss.levels={levels}: choose one of {', '.join(LEVELS)}.")
+        self.levels = levels
+
+    def forward(self, logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the scalar loss of logits (B, K, *S), mask (B, *S) and, where the loss wants them, weights (B, *S)."""
+        return self.values(logits, mask, weight)[0]
+
+    def level_weights(self, count: int) -> list[float]:
+        """Return the weights of ``count`` maps, finest first."""
+        weights = [1.0 if self.levels == "equal" else 0.5**level for level in range(count)]
+        if self.levels == "nnunet" and count > 1:
+            weights[-1] = 0.0
+        return [weight / sum(weights) for weight in weights]
 
 
 @singledispatch
-def training_loss(output: object, mask: Tensor, loss: nn.Module) -> Tensor:
+def training_loss(output: object, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
     """Return the scalar that a network's training output is fitted by.
 
     One map: the loss itself. A list (deep supervision, finest first): the mean of the loss over the maps, each
-    resized to the mask. A :class:`~medseg.types.BranchOutput`: see :func:`mutual_learning`.
+    resized to the mask, or as a :class:`DeepSupervision` weighs them. A :class:`~medseg.types.DeepOutput`: the sum by
+    its own weights, and :func:`~medseg.losses.outputs.presence_loss`. A :class:`~medseg.types.StructureOutput`:
+    :func:`~medseg.losses.outputs.structure_loss` in place of the loss. A :class:`~medseg.types.BranchOutput`: see
+    :func:`~medseg.losses.mutual.mutual_learning`.
 
     Args:
         output: what the network returned in train mode.
         mask: (B, *S) int64.
-        loss: maps (logits, mask) to a scalar.
+        loss: maps (logits, mask) to a scalar; with an attribute ``weight_map``, (logits, mask, weight).
+        weight: (B, *S) pixel weights of such a loss.
     """
     raise TypeError(
-        f"a network returned {type(output).__name__}; a tensor, a list of tensors or BranchOutput is needed"
+        f"a network returned {type(output).__name__}; a tensor, a list of tensors, DeepOutput, StructureOutput or "
+        "BranchOutput is needed"
     )
 
 
 @training_loss.register
-def _(output: Tensor, mask: Tensor, loss: nn.Module) -> Tensor:
-    return loss(output, mask)
+def _(output: Tensor, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
+    return applied(loss, output, mask, weight)
 
 
 @training_loss.register
-def _(output: list, mask: Tensor, loss: nn.Module) -> Tensor:
+def _(output: list, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
+    levels = loss.level_weights(len(output)) if isinstance(loss, DeepSupervision) else None
+    return _over_maps(output, levels, mask, loss, weight)
+
+
+@training_loss.register
+def _(output: DeepOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
+    total = _over_maps(output.maps, output.weights, mask, loss, weight)
+    return total if output.presence is None else total + presence_loss(output.presence, mask)
+
+
+@training_loss.register
+def _(output: StructureOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
+    return structure_loss(output, mask)
+
+
+@training_loss.register
+def _(output: BranchOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
+    return mutual_learning(output, mask, partial(applied, loss, weight=weight))
+
+
+def _over_maps(
+    maps: Sequence[Tensor], factors: Sequence[float] | None, mask: Tensor, loss: nn.Module, weight: Tensor | None
+) -> Tensor:
+    """Return the sum of the loss over maps by their factors, equal ones that add up to 1 if there are none."""
     size = mask.shape[1:]
     mode = "bilinear" if mask.ndim == 3 else "trilinear"
-    maps = [m if m.shape[2:] == size else functional.interpolate(m, size=size, mode=mode) for m in output]
-    return torch.stack([loss(logits, mask) for logits in maps]).mean()
-
-
-@training_loss.register
-def _(output: BranchOutput, mask: Tensor, loss: nn.Module) -> Tensor:
-    return mutual_learning(output, mask, loss)
-
-
-def mutual_learning(
-    output: BranchOutput, mask: Tensor, loss: nn.Module, *, mutual_weight: float = 1.0, margin_weight: float = 0.5
-) -> Tensor:
-    """Return the loss of branches that learn from the truth and from one another.
-
-    The sum of ``loss`` on the fused map and on each branch; plus, per ordered pair of branches, the KL divergence
-    from the partner's detached softmax (deep mutual learning, Zhang et al., CVPR 2018, temperature 1); plus the
-    binary cross entropy of the margin map with the 3x3 morphological gradient of the mask. The weights are our
-    reading of DMU-Net (Yang et al. 2022), whose abstract names the parts but not the constants.
-
-    Args:
-        output: fused logits, branch logits and margin logits.
-        mask: (B, *S) int64.
-        loss: maps (logits, mask) to a scalar.
-        mutual_weight: weight of each KL term.
-        margin_weight: weight of the margin term.
-    """
-    terms = [loss(output.fused, mask), *(loss(branch, mask) for branch in output.branches)]
-    for learner in output.branches:
-        terms += [mutual_weight * divergence(p, learner, mask) for p in output.branches if p is not learner]
-    if output.margin is not None:
-        terms.append(margin_weight * _margin_loss(output.margin, mask))
+    terms = []
+    for logits, factor in zip(maps, factors or [1 / len(maps)] * len(maps), strict=True):
+        if factor:
+            full = logits if logits.shape[2:] == size else functional.interpolate(logits, size=size, mode=mode)
+            terms.append(factor * applied(loss, full, mask, weight))
     return torch.stack(terms).sum()
-
-
-def divergence(partner: Tensor, learner: Tensor, mask: Tensor) -> Tensor:
-    """Return KL(partner || learner) of the softmax maps, averaged over valid pixels; the partner is detached.
-
-    Args:
-        partner: (B, K, *S) logits that teach.
-        learner: (B, K, *S) logits that learn.
-        mask: (B, *S); ``IGNORE`` pixels are left out.
-    """
-    teacher = partner.detach().float().log_softmax(1)
-    pupil = learner.float().log_softmax(1)
-    valid = mask != IGNORE
-    pixelwise = (teacher.exp() * (teacher - pupil)).sum(1)
-    return (pixelwise * valid).sum() / valid.sum().clamp(min=1)
-
-
-def margin_of(mask: Tensor) -> Tensor:
-    """Return the 3x3 morphological gradient (dilation minus erosion) of the foreground, (B, 1, H, W) float.
-
-    Args:
-        mask: (B, H, W) int64; ``IGNORE`` counts as background.
-    """
-    foreground = ((mask > 0) & (mask != IGNORE)).float().unsqueeze(1)
-    dilated = functional.max_pool2d(foreground, 3, stride=1, padding=1)
-    eroded = 1 - functional.max_pool2d(1 - foreground, 3, stride=1, padding=1)
-    return dilated - eroded
-
-
-def _margin_loss(margin: Tensor, mask: Tensor) -> Tensor:
-    valid = (mask != IGNORE).unsqueeze(1)
-    pixelwise = functional.binary_cross_entropy_with_logits(margin.float(), margin_of(mask), reduction="none")
-    return (pixelwise * valid).sum() / valid.sum().clamp(min=1)

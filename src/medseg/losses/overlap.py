@@ -1,11 +1,26 @@
-"""Losses from the overlap of probabilities and truth."""
+"""Losses from the overlap of probabilities and truth.
 
+All of them are made of the soft counts of a class: TP = sum(p g), FP = sum(p (1 - g)) and FN = sum((1 - p) g) over the
+valid pixels of a case, or of the batch with ``batch=True``, which suits data in which many images lack the class.
+"""
+
+import torch
 from torch import Tensor, nn
 
+from medseg.errors import ConfigError
 from medseg.losses.encoding import probabilities_and_target
+from medseg.types import IGNORE
 
 
-def dice(logits: Tensor, mask: Tensor, *, smooth: float = 1.0, include_background: bool = False) -> Tensor:
+def dice(
+    logits: Tensor,
+    mask: Tensor,
+    *,
+    smooth: float = 1.0,
+    include_background: bool = False,
+    squared: bool = False,
+    batch: bool = False,
+) -> Tensor:
     """Return one minus the soft Dice, averaged over cases and classes.
 
     Soft Dice of a case and class is ``(2 sum(p g) + smooth) / (sum(p) + sum(g) + smooth)``. An empty mask keeps
@@ -17,13 +32,14 @@ def dice(logits: Tensor, mask: Tensor, *, smooth: float = 1.0, include_backgroun
         mask: (B, *S) int64; ``IGNORE`` pixels count neither as truth nor as prediction.
         smooth: added to numerator and denominator, in pixels.
         include_background: whether class 0 takes part in the mean.
+        squared: whether the denominator sums squares (V-Net: Milletari et al., 3DV 2016).
+        batch: whether the sums run over the batch.
     """
-    probability, target = probabilities_and_target(logits, mask)
-    first = 0 if include_background else 1
-    axes = tuple(range(2, probability.ndim))
-    probability, target = probability[:, first:], target[:, first:]
+    probability, target = probabilities_and_target(logits, mask, include_background=include_background)
+    axes = _axes(probability, batch)
     overlap = (probability * target).sum(axes)
-    total = probability.sum(axes) + target.sum(axes)
+    power = 2 if squared else 1
+    total = (probability**power).sum(axes) + target.sum(axes)
     return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
 
 
@@ -33,12 +49,143 @@ class Dice(nn.Module):
     Args:
         smooth: added to numerator and denominator, in pixels; must be positive.
         include_background: whether class 0 takes part in the mean.
+        squared: whether the denominator sums squares.
+        batch: whether the sums run over the batch.
+    """
+
+    def __init__(
+        self, smooth: float = 1.0, include_background: bool = False, squared: bool = False, batch: bool = False
+    ) -> None:
+        super().__init__()
+        self.smooth, self.include_background = checked_smooth(smooth), include_background
+        self.squared, self.batch = squared, batch
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Return the scalar loss of logits (B, K, *S) and mask (B, *S)."""
+        return dice(
+            logits, mask, smooth=self.smooth, include_background=self.include_background, squared=self.squared,
+            batch=self.batch,
+        )  # fmt: skip
+
+
+def generalised_dice(logits: Tensor, mask: Tensor, *, weighting: str = "square") -> Tensor:
+    """Return the generalised Dice loss, background included, averaged over cases (Sudre et al., DLMIA 2017).
+
+    ``1 - 2 sum_c w_c TP_c / sum_c w_c (sum p_c + sum g_c)``: MONAI's ``GeneralizedDiceLoss``, which gives a class that
+    a case lacks the largest weight among those it has.
+
+    Args:
+        logits: (B, K, *S).
+        mask: (B, *S) int64; ``IGNORE`` pixels are left out.
+        weighting: ``square`` (1 / volume^2, the paper's), ``simple`` (1 / volume) or ``uniform``.
+    """
+    from monai.losses import GeneralizedDiceLoss
+
+    return GeneralizedDiceLoss(w_type=weighting)(*probabilities_and_target(logits, mask))
+
+
+class GeneralisedDice(nn.Module):
+    """Generalised Dice loss as a module (see :func:`generalised_dice`).
+
+    Args:
+        weighting: of classes: ``square``, ``simple`` or ``uniform``.
+
+    Raises:
+        ConfigError: another weighting.
+    """
+
+    def __init__(self, weighting: str = "square") -> None:
+        super().__init__()
+        if weighting not in ("square", "simple", "uniform"):
+            raise ConfigError(f"loss.weighting={weighting}: choose square, simple or uniform.")
+        self.weighting = weighting
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Return the scalar loss of logits (B, K, *S) and mask (B, *S)."""
+        return generalised_dice(logits, mask, weighting=self.weighting)
+
+
+def mcc(logits: Tensor, mask: Tensor, *, smooth: float = 1.0, include_background: bool = False) -> Tensor:
+    """Return one minus Matthews' correlation coefficient, averaged over cases and classes.
+
+    Of each class against the rest, from soft counts (Abhishek and Hamarneh, ISBI 2021, arXiv:2010.13454). ``smooth``
+    is added to TP and to TN, so that the coefficient of an empty mask is 1 for an empty answer and falls with every
+    false positive. MONAI's ``MCCLoss`` has no gradient there and counts ignored pixels as true negatives.
+
+    Args:
+        logits: (B, K, *S).
+        mask: (B, *S) int64; ``IGNORE`` pixels are left out.
+        smooth: in pixels.
+        include_background: whether class 0 takes part in the mean; with two classes its coefficient is the other's.
+    """
+    probability, target = probabilities_and_target(logits, mask, include_background=include_background)
+    tp, fp, fn = _counts(probability, target, batch=False)
+    pixels = (mask != IGNORE).flatten(1).sum(1, keepdim=True).to(tp.dtype)
+    tn = pixels - tp - fp - fn + smooth
+    tp = tp + smooth
+    # Two roots: the product of four counts of a large volume leaves float32.
+    scale = ((tp + fp) * (tp + fn)).sqrt() * ((tn + fp) * (tn + fn)).sqrt()
+    return 1 - ((tp * tn - fp * fn) / scale).mean()
+
+
+class MCC(nn.Module):
+    """Matthews' correlation coefficient as a loss (see :func:`mcc`).
+
+    Args:
+        smooth: added to true positives and true negatives, in pixels; must be positive.
+        include_background: whether class 0 takes part in the mean.
     """
 
     def __init__(self, smooth: float = 1.0, include_background: bool = False) -> None:
         super().__init__()
-        self.smooth, self.include_background = smooth, include_background
+        self.smooth, self.include_background = checked_smooth(smooth), include_background
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Return the scalar loss of logits (B, K, *S) and mask (B, *S)."""
-        return dice(logits, mask, smooth=self.smooth, include_background=self.include_background)
+        return mcc(logits, mask, smooth=self.smooth, include_background=self.include_background)
+
+
+def tversky_index(
+    probability: Tensor,
+    target: Tensor,
+    *,
+    false_positives: float,
+    false_negatives: float,
+    smooth: float,
+    batch: bool = False,
+) -> Tensor:
+    """Return ``(TP + smooth) / (TP + a FP + b FN + smooth)`` by case and class, (B, C), or (C,) over the batch.
+
+    Args:
+        probability: (B, C, *S), zero where ignored.
+        target: (B, C, *S) one-hot, zero where ignored.
+        false_positives: a.
+        false_negatives: b.
+        smooth: in pixels; half of what :func:`dice` means by it.
+        batch: whether the sums run over the batch.
+    """
+    tp, fp, fn = _counts(probability, target, batch=batch)
+    return (tp + smooth) / (tp + false_positives * fp + false_negatives * fn + smooth)
+
+
+def checked_smooth(smooth: float) -> float:
+    """Return a smoothing that is positive.
+
+    Raises:
+        ConfigError: it is not, and classes that are absent would divide zero by zero.
+    """
+    if smooth <= 0:
+        raise ConfigError(f"loss.smooth={smooth}: give a positive number of pixels.")
+    return float(smooth)
+
+
+def _counts(probability: Tensor, target: Tensor, *, batch: bool) -> tuple[Tensor, Tensor, Tensor]:
+    axes = _axes(probability, batch)
+    tp = (probability * target).sum(axes)
+    # Sums rather than 1 - g: ignored pixels are zero in both and stay out of all counts. Rounding never goes below 0.
+    fp, fn = (torch.clamp(whole.sum(axes) - tp, min=0) for whole in (probability, target))
+    return tp, fp, fn
+
+
+def _axes(values: Tensor, batch: bool) -> tuple[int, ...]:
+    return (*((0,) if batch else ()), *range(2, values.ndim))

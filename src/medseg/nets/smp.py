@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medseg.errors import ConfigError
 from medseg.nets.adapters import check_channels, checked_choice, crop_to, pad_to_multiple
+from medseg.nets.libraries import checked_options
 from medseg.nets.weights import load_partial, read_weights
 
 ARCHITECTURES = (
@@ -20,14 +21,26 @@ ARCHITECTURES = (
 DOWNLOAD = "imagenet"
 """The one value of ``encoder_weights`` that is not a file."""
 
+OURS = ("encoder_name", "encoder_weights", "in_channels", "classes", "aux_params", "activation")
+"""Arguments of the library that the wrapper sets itself, or that would break the contract."""
+
+PAN_CELLS = 8
+"""Least side of PAN's deepest map: its pyramid halves it three times."""
+
 
 class SmpNet(nn.Module):
     """A network of segmentation_models_pytorch under the contract of the other nets.
 
-    Images of any size are padded to the encoder's stride by repeating the last row and column. Nothing is downloaded
-    unless ``encoder_weights="imagenet"`` and ``allow_download=true`` say so together. Note that PSPNet of that library
-    carries unused layers, that PAN needs more than 64 px, and that DeepLabV3Plus of the paper wants
-    ``options={decoder_atrous_rates: [6, 12, 18]}``.
+    Images of any size are padded to the encoder's stride by repeating the last row and column; PAN's to eight of its
+    deepest cells a side, and DPT's to two of its patches. Nothing is downloaded unless ``encoder_weights="imagenet"``
+    and ``allow_download=true`` say so together. Batch >= 2 in train mode.
+
+    Three architectures are not the published ones at the library's defaults. PSPNet stops at the encoder's third level
+    and carries the deeper ones unused (``UNTRAINED`` names them, for ResNets): ``options={encoder_depth: 5,
+    output_stride: 8}`` dilates them instead, as published. DeepLabV3Plus of the paper wants
+    ``options={decoder_atrous_rates: [6, 12, 18]}``. DPT takes vision transformers of timm only
+    (``encoder_name=tu-vit_...``), and images of any size with ``options={dynamic_img_size: true}``. What never gets a
+    gradient is left out: PAN's biases before a batch normalisation, what DPT's transformer has behind its blocks.
 
     Args:
         in_channels: image channels C.
@@ -63,7 +76,10 @@ class SmpNet(nn.Module):
         _refuse_unasked_download(encoder_weights, allow_download=allow_download)
         self.in_channels = in_channels
         network = getattr(smp, architecture)
-        extra = _checked_options(options or {}, network, encoder_name=encoder_name)
+        timm = encoder_name.startswith("tu-")
+        # Encoders of timm take arguments of their own, and timm refuses the ones it does not know.
+        more = ("output_stride",) if architecture == "PSPNet" else ()
+        extra = checked_options(options, network, ours=OURS, more=more, anything=timm)
         try:
             self.model = network(
                 encoder_name=encoder_name, encoder_weights=None, in_channels=in_channels, classes=num_classes, **extra
@@ -76,12 +92,44 @@ class SmpNet(nn.Module):
         if encoder_weights is not None:
             tensors = _downloaded(encoder_name) if encoder_weights == DOWNLOAD else read_weights(Path(encoder_weights))
             load_partial(self.model.encoder, tensors, source=str(encoder_weights), in_channels=in_channels)
+        if architecture == "DPT":
+            _leave_out(self.model.encoder.model)
+        usual = inspect.signature(network.__init__).parameters["encoder_depth"].default
+        self.UNTRAINED = _unused(self.model.encoder, extra.get("encoder_depth", usual))
         self.stride = int(self.model.encoder.output_stride) if self.model.requires_divisible_input_shape else 1
+        if architecture == "DPT":  # its decoder halves the grid of patches once more
+            self.stride *= 2
+        self.least = 0
+        if architecture == "PAN":
+            self.least = PAN_CELLS * self.stride
+            _leave_out_biases(self.model.decoder)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, K, H, W) of images (B, C, H, W) of any size."""
         check_channels(image, self.in_channels, net="SmpNet")
-        return crop_to(self.model(pad_to_multiple(image, self.stride)), image.shape[-2:])
+        size = image.shape[-2:]
+        multiples = [self.least if side < self.least else self.stride for side in size]
+        return crop_to(self.model(pad_to_multiple(image, multiples)), size)
+
+
+def _unused(encoder: nn.Module, depth: int) -> tuple[str, ...]:
+    """Return the names of a ResNet's stages that an encoder of this depth carries but does not call."""
+    names = (f"layer{number}" for number in range(depth, 5))
+    return tuple(f"model.encoder.{name}." for name in names if hasattr(encoder, name))
+
+
+def _leave_out(transformer: nn.Module) -> None:
+    """Take out of a vision transformer what is behind the blocks that DPT looks at."""
+    for name in ("norm", "fc_norm", "head_drop", "head"):
+        if hasattr(transformer, name):
+            setattr(transformer, name, nn.Identity())
+
+
+def _leave_out_biases(decoder: nn.Module) -> None:
+    """Take out the biases of PAN's convolutions: the batch normalisation behind each subtracts them again."""
+    for block in decoder.modules():
+        if hasattr(block, "conv") and hasattr(block, "bn"):
+            block.conv.register_parameter("bias", None)
 
 
 def _refuse_unasked_download(encoder_weights: object, *, allow_download: bool) -> None:
@@ -91,17 +139,6 @@ def _refuse_unasked_download(encoder_weights: object, *, allow_download: bool) -
         raise ConfigError(
             f"net.encoder_weights={DOWNLOAD} would download weights; set net.allow_download=true, or give a local file."
         )
-
-
-def _checked_options(options: Mapping[str, Any], network: type[nn.Module], *, encoder_name: str) -> dict[str, Any]:
-    """Return the options, refusing unknown ones: the library takes any and forgets those that it does not know."""
-    ours = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "aux_params", "kwargs"}
-    known = sorted(inspect.signature(network.__init__).parameters.keys() - ours)
-    unknown = sorted(options.keys() - set(known))
-    # Encoders of timm take arguments of their own, and timm refuses the ones it does not know.
-    if unknown and (not encoder_name.startswith("tu-") or ours & options.keys()):
-        raise ConfigError(f"net.options has unknown {unknown}; {network.__name__} takes {', '.join(known)}.")
-    return dict(options)
 
 
 def _downloaded(encoder_name: str) -> dict[str, Tensor]:

@@ -83,16 +83,21 @@ class Result:
         """Whether the run's split lets test images have near copies in training."""
         return bool(self.record["split"]["leaky"])
 
-    def scores(self) -> pd.DataFrame:
+    def scores(self, *, every_class: bool = False) -> pd.DataFrame:
         """Return the nodule's rows of the test side, one per case, sorted by case.
+
+        Args:
+            every_class: the rows of all foreground classes instead, one per case and class.
 
         Raises:
             RunError: the table holds no such row, or contradicts ``run.json`` about leakage.
         """
         frame = read_scores(self.folder / "scores.csv")
-        frame = frame[(frame["class_index"] == NODULE) & (frame["split_side"] == "test")]
+        wanted = (frame["class_index"] == NODULE) | every_class
+        frame = frame[wanted & (frame["split_side"] == "test")]
         if frame.empty:
-            raise RunError(f"{self.folder / 'scores.csv'}: no row of class {NODULE} on the test side; run it again.")
+            sought = "row" if every_class else f"row of class {NODULE}"
+            raise RunError(f"{self.folder / 'scores.csv'}: no {sought} on the test side; run it again.")
         if bool(frame["leaky"].astype(int).any()) != self.leaky:
             raise RunError(
                 f"{self.folder}: run.json says leaky={self.leaky}, scores.csv the opposite; delete it and run again."
@@ -176,6 +181,16 @@ def read_plan(path: Path, *, data: str | None = None, preset: str | None = None)
     cells = tuple(PlannedCell(**cell) for cell in given.pop("cells"))
     seeds, overrides = tuple(given.pop("seeds")), tuple(given.pop("overrides"))
     return Plan(**given, seeds=seeds, overrides=overrides, cells=cells)
+
+
+def unit_of(results: Iterable[Result]) -> str:
+    """Return the unit of distances; every run of a table has the same data."""
+    return next((str(result.record["data"]["unit"]) for result in results if result.record), "px")
+
+
+def options_of(results: Iterable[Result], group: str) -> list[str]:
+    """Return the options of a config group in the plan's order, each once."""
+    return list(dict.fromkeys(result.cell.choices[group] for result in results))
 
 
 def names(results: Iterable[Result], state: str) -> list[str]:

@@ -31,6 +31,9 @@ class Summary:
         seed_sd: standard deviation of the seeds' mean Dice; nan with one seed.
         parameters: number of parameters.
         minutes: time to fit, averaged over seeds.
+        gflops: of an image's forward pass; nan if not counted.
+        milliseconds: time of that pass, averaged over seeds; nan if not measured.
+        megabytes: peak memory, averaged over seeds.
     """
 
     results: tuple[Result, ...]
@@ -39,14 +42,22 @@ class Summary:
     seed_sd: float
     parameters: int
     minutes: float
+    gflops: float
+    milliseconds: float
+    megabytes: float
 
 
-def summarise(results: Sequence[Result]) -> Summary | None:
-    """Return the numbers of the finished runs among those of one setting, or None when none is finished."""
+def summarise(results: Sequence[Result], *, every_class: bool = False) -> Summary | None:
+    """Return the numbers of the finished runs among those of one setting, or None when none is finished.
+
+    Args:
+        results: the runs of the setting.
+        every_class: average over all foreground classes instead of the first alone.
+    """
     finished = tuple(result for result in results if result.state == FINISHED)
     if not finished:
         return None
-    frames = [result.scores() for result in finished]
+    frames = [result.scores(every_class=every_class) for result in finished]
     heads = pd.DataFrame([headline(frame) for frame in frames])
     per_case = seed_mean(frames, "dice").dropna(subset="value")
     dice = mean_interval(per_case["value"].to_numpy(), per_case["patient"].to_numpy(), seed=INTERVAL_SEED)
@@ -56,8 +67,17 @@ def summarise(results: Sequence[Result]) -> Summary | None:
         dice=dice,
         seed_sd=float(np.std(heads["dice"], ddof=1)) if len(finished) > 1 else math.nan,
         parameters=int(finished[0].record["model"]["parameters"]),
-        minutes=float(np.mean([result.record["cost"]["fit_seconds"] for result in finished])) / 60,
+        minutes=_mean_of(finished, "cost", "fit_seconds") / 60,
+        gflops=_mean_of(finished, "model", "gflops"),
+        milliseconds=_mean_of(finished, "cost", "ms_per_image"),
+        megabytes=_mean_of(finished, "cost", "peak_memory_mb"),
     )
+
+
+def _mean_of(results: Sequence[Result], part: str, name: str) -> float:
+    """Return the mean of a recorded number; nan if a run lacks it."""
+    values = [result.record[part].get(name) for result in results]
+    return float(np.mean([math.nan if value is None else value for value in values]))
 
 
 def address(result: Result, folder: Path) -> str:
@@ -95,9 +115,9 @@ class Printer:
     folder: Path
 
     @classmethod
-    def of(cls, results: Sequence[Result], folder: Path) -> "Printer":
-        """Return the printer for the planned runs of one setting."""
-        return cls(tuple(results), summarise(results), folder)
+    def of(cls, results: Sequence[Result], folder: Path, *, every_class: bool = False) -> "Printer":
+        """Return the printer for the planned runs of one setting; arguments as in :func:`summarise`."""
+        return cls(tuple(results), summarise(results, every_class=every_class), folder)
 
     def number(
         self,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from medseg.errors import RunError, ScoreError
 from medseg.report.caption import comparison_facts, facts
-from medseg.report.cells import Plan, Result
+from medseg.report.cells import Plan, Result, options_of, unit_of
 from medseg.report.summary import Printer
 from medseg.report.tables import Cell, Table
 
@@ -86,7 +86,7 @@ def panels(
     if of_a:
         tables.append(panel_a(plan, of_a, published, labels=labels, folder=folder))
     of_b = [result for result in results if result.cell.panel == "B"]
-    for net in _options(of_b, "net"):
+    for net in options_of(of_b, "net"):
         rows = [result for result in of_b if result.cell.choices["net"] == net]
         tables.append(panel_b(plan, rows, published, label=labels.get(net, net), folder=folder))
     return tables
@@ -99,7 +99,7 @@ def panel_a(
     several = len(plan.seeds) > 1
     printers = {
         net: Printer.of([result for result in results if result.cell.choices["net"] == net], folder)
-        for net in _options(results, "net")
+        for net in options_of(results, "net")
     }
     rows = []
     for net, printer in printers.items():
@@ -110,7 +110,7 @@ def panel_a(
             printer.percent("pa"),
             printer.dice(),
             printer.number(lambda summary: summary.seed_sd) if several else None,
-            printer.number(lambda summary: summary.headline["hd95"], "{:.1f}", unit=_unit(results)),
+            printer.number(lambda summary: summary.headline["hd95"], "{:.1f}", unit=unit_of(results)),
             printer.parameters(),
             printer.number(lambda summary: summary.minutes, "{:.1f}", unit="min"),
             Cell(_note(printer)),
@@ -120,7 +120,7 @@ def panel_a(
     return Table(
         name="A",
         title="Panel A: U-Net and its variants",
-        columns=_columns_a(_unit(results), several=several),
+        columns=_columns_a(unit_of(results), several=several),
         rows=tuple(rows),
         caption=(*facts(plan, results), *comparison_facts("A", list(printers.values()))),
     )
@@ -236,13 +236,3 @@ def _note(printer: Printer) -> str:
         words += ["our reading"] if result.record["model"]["reading"] else []
         words += ["LEAKY"] if result.leaky else []
     return ", ".join(words)
-
-
-def _unit(results: Sequence[Result]) -> str:
-    """Return the unit of distances; every run of a table has the same data."""
-    return next((str(result.record["data"]["unit"]) for result in results if result.record), "px")
-
-
-def _options(results: Sequence[Result], group: str) -> list[str]:
-    """Return the options of a config group in the plan's order."""
-    return list(dict.fromkeys(result.cell.choices[group] for result in results))

@@ -1,7 +1,7 @@
 """The Lightning module of supervised segmentation: network, loss, optimizer and schedule arrive finished."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,9 +16,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from medseg import rng
 from medseg.data.preprocess import native_logits
 from medseg.data.views import View, Whole
-from medseg.errors import MedsegError
+from medseg.errors import ConfigError, MedsegError
 from medseg.losses.combine import training_loss
 from medseg.metrics.epoch import CaseScores
+from medseg.training.freezing import Freezing
+from medseg.training.schedules import Plateau
+from medseg.training.transfer import Transfer, scale_rates
 from medseg.types import Batch
 
 LOGGED = ("dice", "iou", "sensitivity", "specificity", "b_iou", "n_iou", "miou", "pa", "f1", "precision", "recall")
@@ -46,28 +49,34 @@ class SegmentationModule(LightningModule):
     :class:`~medseg.metrics.epoch.CaseScores` on the network's grid. The test scores are on the native grid.
 
     Args:
-        net: images (B, C, *S) to logits (B, K, *S); in train mode also a list or a ``BranchOutput``. A network with a
-            ``prompt`` (interactive) gets its marks painted into whole pictures, simulated from the truth.
+        net: images (B, C, *S) to logits (B, K, *S); in train mode also a list or one of the outputs in
+            :mod:`medseg.types`. A network with ``losses`` (images, masks) has its own named training losses, which are
+            summed. One with a ``prompt`` (interactive) gets its marks painted into whole pictures, simulated from the
+            truth.
         loss: (logits, mask) to a scalar.
-        optimizer: takes the trainable parameters.
-        scheduler: (optimizer, total steps) to a schedule stepped at every optimizer step.
+        optimizer: takes the trainable parameters, or groups of them.
+        scheduler: (optimizer, total steps) to a schedule stepped at every optimizer step; a plateau schedule once an
+            epoch.
         num_classes: classes K, background included.
         seed: root seed; dropout and simulated marks derive theirs from it.
         channels_last: memory format of images and weights; faster for most convolutional networks of pictures and
             slices, not used for volumes.
         view: takes whole images through the network in validation and test; pictures whole if not given.
+        transfer: what is frozen and what learns more slowly, from the beginning; the weights that it names are loaded
+            by :meth:`take_over` alone, for an evaluation has its own. Everything learns alike if not given.
     """
 
     def __init__(
         self,
         net: nn.Module,
         loss: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[Any], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
         num_classes: int,
         seed: int = 0,
         channels_last: bool = True,
         view: View | None = None,
+        transfer: Transfer | None = None,
     ) -> None:
         super().__init__()
         self.view: View = view or Whole()
@@ -80,6 +89,9 @@ class SegmentationModule(LightningModule):
         self.test_scores = CaseScores(num_classes=num_classes, surface=True)
         self._losses: list[Tensor] = []
         self._val_losses: list[Tensor] = []
+        self.transfer = transfer or Transfer()
+        self.freezing = Freezing(net, self.transfer)
+        self.freezing.hold()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_current_fx_name":
@@ -88,8 +100,26 @@ class SegmentationModule(LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def take_over(self) -> None:
+        """Load the weights that ``transfer`` names; once, before a training."""
+        self.transfer.load(self.net)
+
+    def train(self, mode: bool = True) -> "SegmentationModule":
+        """Set the mode of all layers, but the norms of frozen parts keep their statistics."""
+        super().train(mode)
+        self.freezing.hold()
+        return self
+
     def setup(self, stage: str) -> None:
-        """Take out the profiler that measures nothing; one that the user asked for stays."""
+        """Take out the profiler that measures nothing; one that the user asked for stays.
+
+        Raises:
+            ConfigError: parts are to be unfrozen and several processes train, which would not exchange their gradients.
+        """
+        if self.transfer.frozen_epochs is not None and self.trainer.world_size > 1:
+            raise ConfigError(
+                f"transfer.frozen_epochs={self.transfer.frozen_epochs} needs a single process; use one device, or null."
+            )
         if type(self.trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
             self.trainer.profiler = Unprofiled()  # type: ignore[attr-defined]
 
@@ -130,11 +160,15 @@ class SegmentationModule(LightningModule):
         """Seed torch for this epoch, so that a resumed training draws what an uninterrupted one draws."""
         torch.manual_seed(rng.derive(self.seed, "torch", self.current_epoch, self.global_rank))
         self._losses.clear()
+        self.freezing.start_epoch(self.current_epoch)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of one batch."""
-        output = self(self.prompted(batch, jitter=True))
-        loss = training_loss(output, batch["mask"], self.loss)
+        image, mask = self.prompted(batch, jitter=True), batch["mask"]
+        if hasattr(self.net, "losses"):  # needs the truth inside, as Mask R-CNN does for its boxes
+            loss = torch.stack(list(self.net.losses(image, mask).values())).sum()
+        else:
+            loss = training_loss(self(image), mask, self.loss, batch.get("weight"))
         # Asking a CUDA loss for its value would make the device wait; there the epoch's end finds it.
         if not loss.is_cuda and not math.isfinite(loss.item()):
             self._not_finite(loss.detach(), batch["case"])
@@ -149,6 +183,30 @@ class SegmentationModule(LightningModule):
         if not torch.isfinite(mean):
             self._not_finite(mean, [])
         self.log("train/loss", mean, sync_dist=True)
+        self._step_plateau()
+
+    def _step_plateau(self) -> None:
+        """Step a plateau schedule, where this epoch was validated.
+
+        Lightning does so after the epoch's checkpoint is written, and a resumed training would miss the step.
+        """
+        trainer = self.trainer
+        validated = (self.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        for config in trainer.lr_scheduler_configs:
+            schedule = config.scheduler
+            if not isinstance(schedule, Plateau) or not validated:
+                continue
+            if schedule.monitor not in trainer.callback_metrics:
+                raise ConfigError(
+                    f"scheduler.monitor={schedule.monitor} is not among what an epoch logs before it ends: "
+                    f"{', '.join(sorted(trainer.callback_metrics))}; choose one of these, or another scheduler."
+                )
+            schedule.step(float(trainer.callback_metrics[schedule.monitor]))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step a schedule; a plateau was stepped at the end of the epoch."""
+        if not isinstance(scheduler, Plateau):
+            super().lr_scheduler_step(scheduler, metric)
 
     def _not_finite(self, loss: Tensor, cases: list[str]) -> None:
         where = f"in the batch of cases {', '.join(cases)}" if cases else "in this epoch"
@@ -161,7 +219,7 @@ class SegmentationModule(LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score one batch on the network's grid."""
         logits = self.whole(batch)
-        self._val_losses.append(self.loss(logits, batch["mask"]).detach())
+        self._val_losses.append(training_loss(logits, batch["mask"], self.loss, batch.get("weight")).detach())
         # Many times faster than argmax along this axis.
         self.val_scores.update_batch(logits.max(1).indices, batch["mask"], batch["index"])
 
@@ -190,9 +248,17 @@ class SegmentationModule(LightningModule):
         self.test_rows = self.test_scores.gathered()
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer over the parameters that train, and its schedule."""
-        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        """Build the optimizer over the parameters that train, now or later, and its schedule."""
+        later = self.freezing.later
+        names = [name for name, p in self.net.named_parameters() if p.requires_grad or name in later]
+        groups = self.transfer.groups(self.net, names)
+        if others := [p for p in self.loss.parameters() if p.requires_grad]:
+            groups.append({"params": others})
+        optimizer = scale_rates(self.optimizer(groups))
         schedule = self.scheduler(optimizer, self._total_steps())
+        if isinstance(schedule, Plateau):
+            watched = {"scheduler": schedule, "interval": "epoch", "monitor": schedule.monitor, "strict": False}
+            return {"optimizer": optimizer, "lr_scheduler": watched}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _total_steps(self) -> int:

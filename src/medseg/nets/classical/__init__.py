@@ -1,1 +1,1 @@
-"""Baselines without gradients, in the face of a net: a fitted threshold, and an ellipse through a user's marks."""
+"""Systems without gradients, in the face of a net: thresholds, growing, clustering, pixel classifiers, contours."""

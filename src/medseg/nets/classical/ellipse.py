@@ -47,6 +47,7 @@ class EllipseMarks(nn.Module):
     """
 
     READING = "interactive; an ellipse from the marks alone, no network"
+    interaction = "four axis ends of each region, simulated from the truth"
 
     def __init__(self, *, in_channels: int, num_classes: int, prompt: AxisMarks | None = None) -> None:
         super().__init__()

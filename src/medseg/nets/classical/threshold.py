@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError, DataError
 from medseg.nets.adapters import check_channels, two_class_logits
+from medseg.nets.classical.pieces import largest
 from medseg.types import IGNORE
 
 BINS = 256
@@ -21,13 +21,6 @@ def _dice_below(grey: np.ndarray, wanted: np.ndarray, edges: np.ndarray) -> tupl
     below = 2 * hits.cumsum() / (everything.cumsum() + size)
     above = 2 * (size - hits.cumsum()) / (len(grey) - everything.cumsum() + size)
     return below, above
-
-
-def _largest(chosen: np.ndarray) -> np.ndarray:
-    numbered, count = ndimage.label(chosen)
-    if count < 2:
-        return chosen
-    return numbered == 1 + np.bincount(numbered.ravel())[1:].argmax()
 
 
 class Threshold(nn.Module):
@@ -47,6 +40,7 @@ class Threshold(nn.Module):
     """
 
     READING = ""
+    interaction = "none"
 
     def __init__(self, *, in_channels: int, num_classes: int, label: int = 1, largest_component: bool = False) -> None:
         super().__init__()
@@ -96,6 +90,6 @@ class Threshold(nn.Module):
         grey = image.mean(dim=1)
         chosen = grey >= self.threshold if bool(self.bright) else grey < self.threshold
         if self.largest_component:
-            kept = np.stack([_largest(one) for one in chosen.cpu().numpy()])
+            kept = np.stack([largest(one) for one in chosen.cpu().numpy()])
             chosen = torch.from_numpy(kept).to(chosen.device)
         return two_class_logits(chosen, self.num_classes, label=self.label)
