@@ -196,6 +196,8 @@ def run_tags(folder: Path) -> dict[str, object]:
         "audit": audit.get("verdict"),
         "synthetic": data.get("synthetic"),
         "interactive": model.get("interactive"),
+        "interaction": model.get("interaction"),
+        "kind": model.get("kind"),
         "device": (record.get("cost") or {}).get("device"),
         "mlflow.source.name": "medseg",
         "mlflow.note.content": _note(record),

@@ -125,7 +125,7 @@ class DeepOutput:
     Attributes:
         maps: logits (B, K, *S) at the image's size, the one that is the answer in eval mode first.
         weights: of each map's loss; None: equal, their sum 1.
-        presence: (B, K - 1) logits of "this foreground class is in the image", or None (UNet 3+).
+        presence: (B, max(K - 1, 1)) logits of "this foreground class is in the image", or None (UNet 3+).
     """
 
     maps: "list[Tensor]"

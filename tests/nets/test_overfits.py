@@ -19,7 +19,7 @@ ENOUGH = 0.95
 STEPS = 240
 EVERY = 12
 RATE = 2e-3
-RATES: dict[str, float] = {}
+RATES = {"mpcnn": 5e-3}
 """Learning rates of systems that need another one than the rest."""
 
 

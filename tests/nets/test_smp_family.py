@@ -53,12 +53,12 @@ def test_every_architecture_is_an_option() -> None:
         ("FPN", "resnet34", 1, 23_149_250),
         ("DeepLabV3", "resnet34", 1, 26_001_090),
         ("DeepLabV3Plus", "resnet34", 1, 22_431_442),
-        ("PAN", "resnet34", 1, 21_469_833),
+        ("PAN", "resnet34", 1, 21_469_833 - 262),
         ("UPerNet", "resnet34", 1, 29_593_666),
         ("Segformer", "resnet34", 1, 21_870_530),
     ],
 )
-def test_parameter_counts_are_those_of_the_library(
+def test_parameter_counts_are_those_of_the_library_less_idle_biases_of_pan(
     architecture: str, encoder: str, channels: int, expected: int
 ) -> None:
     assert count(meta(architecture=architecture, encoder_name=encoder, channels=channels)) == expected

@@ -58,7 +58,9 @@ def edit(folder: Path, **parts: Mapping[str, Any]) -> None:
 
 def tables_of(outputs: Path, cells: list[PlannedCell], *, names: Names | None = None) -> list[Table]:
     plan = fake_plan(cells)
-    return architecture_tables(plan, load(plan, outputs), names=names or Names(LABELS), folder=outputs / "architectures")
+    return architecture_tables(
+        plan, load(plan, outputs), names=names or Names(LABELS), folder=outputs / "architectures"
+    )
 
 
 @pytest.fixture
@@ -125,7 +127,11 @@ def test_our_reading_is_said_in_a_footnote_and_prefers_the_record(cells: list[Pl
     names = Names(LABELS, {"fcn8s": "faithful", "swin_unet": "our reading: of the header"})
     (automatic, _) = tables_of(tmp_path, cells, names=names)
     assert row(automatic, "fcn8s")["Design"].text == "faithful"
-    assert row(automatic, "swin_unet")["Design"].footnotes == ("of the header",)
+    assert row(automatic, "swin_unet")["Design"].footnotes == ("Of the header.",)
+    names = Names(LABELS, {"fcn8s": "faithful, in the usual form", "swin_unet": "library: of somebody"})
+    (automatic, _) = tables_of(tmp_path, cells, names=names)
+    assert row(automatic, "swin_unet")["Design"].footnotes == ()
+    assert row(automatic, "fcn8s")["Design"].text == "faithful"
     (automatic, _) = tables_of(tmp_path, cells)
     found = row(automatic, "fcn8s")["Design"]
     assert (found.text, found.footnotes) == ("our reading", ("Strides & paddings are ours.",))

@@ -164,6 +164,8 @@ def quiet_lightning() -> None:
     for text in ("`LightningModule.configure_optimizers` returned `None`", "`training_step` returned `None`"):
         warnings.filterwarnings("ignore", message=text)
     warnings.filterwarnings("ignore", message="`parameters` is an empty generator")
+    warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training")
+    warnings.filterwarnings("ignore", message="ReduceLROnPlateau conditioned on metric")
     # Whether workers help is stated in the data config: with cached images they do not.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 

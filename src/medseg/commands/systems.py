@@ -31,7 +31,7 @@ def system_of(option: str, folder: Path = CONF / "net") -> System:
     path = folder / f"{option}.yaml"
     if not path.is_file():
         return System()
-    found = {}
+    found: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         match = LINE.fullmatch(line.strip())
         if match:

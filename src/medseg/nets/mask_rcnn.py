@@ -97,14 +97,14 @@ class MaskRCNN(nn.Module):
         self.smallest = smallest
         self.score = score
         self.repeat = COLOURS if in_channels == 1 else 1
-        channels = in_channels * self.repeat
+        inputs = in_channels * self.repeat
         asked = {"box_score_thresh": score - SCORE_SLACK, **_checked_options(options or {})}
-        asked |= {"image_mean": [0.0] * channels, "image_std": [1.0] * channels}
+        asked |= {"image_mean": [0.0] * inputs, "image_std": [1.0] * inputs}
         # Against the background there is at least one class.
         sizes: dict[str, int] = {"num_classes": max(num_classes, 2), "channels": channels, "hidden": hidden}
-        self.model = _detector(version, backbone, anchor_sizes, **sizes, **asked)
-        if channels != COLOURS:
-            self.model.backbone.body.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+        self.model: Any = _detector(version, backbone, anchor_sizes, **sizes, **asked)
+        if inputs != COLOURS:
+            self.model.backbone.body.conv1 = nn.Conv2d(inputs, 64, 7, stride=2, padding=3, bias=False)
         if encoder_weights is not None:
             self._load(encoder_weights)
 
@@ -175,7 +175,7 @@ def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _detector(
     version: int, backbone: str, anchor_sizes: Sequence[int], *, channels: int, hidden: int, **arguments: Any
-) -> nn.Module:
+) -> Any:
     from torchvision.models import detection
     from torchvision.models.detection.anchor_utils import AnchorGenerator
 

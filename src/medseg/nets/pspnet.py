@@ -162,8 +162,8 @@ class PSPNet(DilatedNet):
         attention: ``none``; another kind makes it A-PSPNet, see :class:`APSPNet`.
 
     Raises:
-        ConfigError: unknown backbone, norm or attention, widths or layers of another number, weights that do not fit; in
-            ``forward``, another number of channels.
+        ConfigError: unknown backbone, norm or attention, widths or layers of another number, weights that do not fit;
+            in ``forward``, another number of channels.
     """
 
     def __init__(

@@ -170,8 +170,7 @@ class ResEncUNet(nn.Module):
         self.in_channels, self.spatial_dims, self.deep_supervision = in_channels, spatial_dims, deep_supervision
         limit = MOST[spatial_dims] if most is None else most
         self.widths = tuple(min(width, limit) for width in checked_widths(widths, least=2, net="ResEncUNet"))
-        levels = len(self.widths)
-        same: dict[str, Any] = {"count": levels, "spatial_dims": spatial_dims}
+        same: dict[str, Any] = {"count": (levels := len(self.widths)), "spatial_dims": spatial_dims}
         steps = checked_factors(strides, default=[1] + [2] * (levels - 1), key="strides", **same)
         sides = checked_factors(kernels, default=[3] * levels, key="kernels", **same)
         if any(side % 2 == 0 for kernel in sides for side in kernel):
@@ -214,11 +213,11 @@ class ResEncUNet(nn.Module):
         for level in self.levels:
             deep = level(deep)
             skips.append(deep)
-        levels = []
+        levels: list[Tensor] = []
         for stage, skip in zip(reversed(self.stages), reversed(skips[:-1]), strict=True):
             deep = stage(deep, skip)
-            levels.append(deep)
-        return [head(features) for head, features in zip(self.heads, reversed(levels), strict=False)]
+            levels.insert(0, deep)
+        return [head(features) for head, features in zip(self.heads, levels, strict=False)]
 
     def forward(self, image: Tensor) -> Tensor | DeepOutput:
         """Return logits (B, K, *S) of images (B, C, *S) of any size; while training also those of coarser levels."""

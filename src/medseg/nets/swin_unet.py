@@ -28,9 +28,7 @@ class SwinStage(nn.Module):
         merging: whether the stage first halves a map of ``dim / 2`` channels.
     """
 
-    def __init__(
-        self, dim: int, heads: int, *, window: int, drop_path: Sequence[float], merging: bool = False
-    ) -> None:
+    def __init__(self, dim: int, heads: int, *, window: int, drop_path: Sequence[float], merging: bool = False) -> None:
         super().__init__()
         self.downsample: nn.Module = PatchMerging(dim // 2) if merging else nn.Identity()
         self.blocks = nn.Sequential(
@@ -175,7 +173,8 @@ class SwinUnet(nn.Module):
         tensors = named_as_timm(read_weights(Path(source)))
         load_partial(self.encoder, tensors, source=source, in_channels=self.encoder.patch_embed.proj.in_channels)
         for mirrored, stage in zip(self.stages, self.encoder.layers, strict=False):
-            mirrored.blocks.load_state_dict(stage.blocks.state_dict())
+            own = {name: value for name, value in stage.state_dict().items() if name.startswith("blocks.")}
+            mirrored.load_state_dict(own)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, K, H, W) of images (B, C, H, W) of any size."""

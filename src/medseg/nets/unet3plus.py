@@ -170,8 +170,8 @@ class UNet3Plus(nn.Module):
     def features(self, image: Tensor) -> list[Tensor]:
         """Return the decoder's maps, finest first, and the bottom, for an image whose sides divide by the stride."""
         encoded = [self.encoder[0](image)]
-        for level in self.encoder[1:]:
-            encoded.append(level(self.pool(encoded[-1])))
+        for convolutions in self.encoder[1:]:
+            encoded.append(convolutions(self.pool(encoded[-1])))
         decoded = [encoded[-1]]
         for level in reversed(range(len(self.decoder))):
             decoded.insert(0, self.decoder[level]([*encoded[: level + 1], *decoded]))

@@ -18,6 +18,7 @@ AUTOMATIC, INTERACTIVE = "automatic", "interactive"
 """The two tables; also what the study file calls the panels."""
 TITLES = {AUTOMATIC: "Automatic systems", INTERACTIVE: "Interactive systems"}
 DEEP, CLASSICAL = "deep", "classical"
+FAITHFUL, OURS, LIBRARY = DESIGNS = ("faithful", "our reading", "library")
 SYSTEM, KIND, GFLOPS, MILLISECONDS = "System", "Kind", "GFLOPs", "ms per image"
 DICE = "Dice per case [95 % CI over patients]"
 KINDS = (
@@ -173,12 +174,14 @@ def _name(entry: Entry, names: Names) -> Cell:
 
 
 def _design(entry: Entry, names: Names) -> Cell:
-    """Return the kind of design, with what we read into it in a footnote."""
+    """Return the kind of design; how a faithful one differs and what is our reading stand in a footnote."""
     said = str(entry.model.get("design") or names.designs.get(entry.net, ""))
-    reading = str(entry.model.get("reading") or "")
-    kind, _, words = (part.strip() for part in (said or ("our reading" if reading else "")).partition(":"))
-    remark = reading or (words if kind == "our reading" else "")
-    return Cell(kind or DASH, footnotes=(remark.removeprefix("our reading:").strip(),) if remark else ())
+    reading = str(entry.model.get("reading") or "").removeprefix(f"{OURS}:").strip()
+    said = said or (OURS if reading else "")
+    kind = next((kind for kind in DESIGNS if said.startswith(kind)), said)
+    words = "" if kind == LIBRARY else said.removeprefix(kind).lstrip(" :,;")
+    remark = reading or words
+    return Cell(kind or DASH, footnotes=(f"{remark[0].upper()}{remark[1:].rstrip('.')}.",) if remark else ())
 
 
 def _cost(printer: Printer, value: Callable[[Summary], float], unit: str) -> Cell:

@@ -1,7 +1,7 @@
 """Accuracy against cost: every system of the table as a labelled point, one plot for each kind of cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +106,9 @@ def _scale_dice(axes: "Axes", points: Sequence[Point]) -> None:
     """Spread the upper end of the Dice axis, where most systems lie."""
     values = [value for point in points for value in _bar(point)]
     low, high = min(values), max(values)
-    axes.set_yscale("function", functions=(lambda dice: -np.log(np.maximum(1 - dice, 1e-6)), lambda place: 1 - np.exp(-place)))
+    axes.set_yscale(
+        "function", functions=(lambda dice: -np.log(np.maximum(1 - dice, 1e-6)), lambda place: 1 - np.exp(-place))
+    )
     top = min(CEILING, 1 - (1 - high) * 0.7)
     axes.set_ylim(max(0.0, low - 0.05), top)
     shown = [tick for tick in TICKS if axes.get_ylim()[0] <= tick <= top]
@@ -135,7 +137,7 @@ def _draw_point(axes: "Axes", point: Point) -> None:
 
 
 def _draw_key(axes: "Axes", points: Sequence[Point]) -> None:
-    """Explain the markers that occur."""
+    """Explain the markers that occur, above the plot, where no point can lie."""
     for classical, interactive in sorted({(point.classical, point.interactive) for point in points}):
         color = CLASSICAL_COLOR if classical else DEEP_COLOR
         axes.plot(
@@ -144,7 +146,7 @@ def _draw_key(axes: "Axes", points: Sequence[Point]) -> None:
             markerfacecolor="white" if interactive else color,
             label=("classical" if classical else "deep") + (", interactive" if interactive else ""),
         )  # fmt: skip
-    axes.legend(loc="lower right", fontsize=8, framealpha=0.9)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, fontsize=8, frameon=False, borderaxespad=0.1)
 
 
 def _draw_labels(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> None:
@@ -153,22 +155,27 @@ def _draw_labels(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> Non
 
     renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
-    spots = [tuple(axes.transData.transform((point.cost, _bar(point)[1]))) for point in points]
+    spots = [_pair(axes.transData.transform((point.cost, _bar(point)[1]))) for point in points]
     texts = [axes.text(0, 0, point.label, fontsize=SMALL, transform=None, va="bottom", zorder=4) for point in points]
     sizes = [(box.width, box.height) for box in (text.get_window_extent(renderer) for text in texts)]
-    legend = axes.get_legend()
-    taken = [legend.get_window_extent(renderer).extents] if legend else []
     pixel = figure.dpi / 72
-    corners = place_labels(
-        spots, sizes, bounds=frame.extents, radius=(SIZE / 2 + 1) * pixel, taken=[tuple(box) for box in taken]
-    )
+    corners = place_labels(spots, sizes, bounds=_box(frame.extents), radius=(SIZE / 2 + 1) * pixel)
     back = axes.transData.inverted()
     for point, text, spot, size, corner in zip(points, texts, spots, sizes, corners, strict=True):
         text.set_transform(axes.transData)
-        text.set_position(back.transform(corner))
+        text.set_position(_pair(back.transform(corner)))
         color = CLASSICAL_COLOR if point.classical else DEEP_COLOR
         text.set_color(color)
         nearest = [min(max(spot[i], corner[i]), corner[i] + size[i]) for i in (0, 1)]
         if math.dist(nearest, spot) > LEADER * pixel:
             ends = back.transform([spot, nearest])
             axes.plot(ends[:, 0], ends[:, 1], color=color, linewidth=0.5, alpha=0.6, zorder=1)
+
+
+def _pair(place: np.ndarray) -> tuple[float, float]:
+    return float(place[0]), float(place[1])
+
+
+def _box(extents: Iterable[float]) -> tuple[float, float, float, float]:
+    left, bottom, right, top = (float(value) for value in extents)
+    return left, bottom, right, top

@@ -15,9 +15,7 @@ STEP = 5.0
 """Pixels between two rings around a point on which its name is tried."""
 
 
-def place_labels(
-    spots: Sequence[Pair], sizes: Sequence[Pair], *, bounds: Box, radius: float, taken: Sequence[Box] = ()
-) -> list[Pair]:
+def place_labels(spots: Sequence[Pair], sizes: Sequence[Pair], *, bounds: Box, radius: float) -> list[Pair]:
     """Return the lower left corner of each name: the nearest place that covers no point and no other name.
 
     Names are placed one after the other, those in the densest crowd first; where every place is taken, the one that
@@ -28,12 +26,11 @@ def place_labels(
         sizes: (width, height) of each name.
         bounds: within which names lie.
         radius: of a point's marker.
-        taken: further places that names must leave free.
     """
     markers = [(x - radius, y - radius, x + radius, y + radius) for x, y in spots]
     placed: dict[int, Box] = {}
     for number in sorted(range(len(spots)), key=lambda i: (-_crowd(spots, i, 4 * sizes[i][1]), i)):
-        blocked = [*markers, *taken, *placed.values()]
+        blocked = [*markers, *placed.values()]
         best, least = None, math.inf
         for box in _places(spots[number], sizes[number], radius):
             covered = sum(_shared(box, other) for other in blocked) + _outside(box, bounds)

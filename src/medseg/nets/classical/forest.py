@@ -1,7 +1,7 @@
 """A random forest of pixels, kept as plain arrays."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,19 @@ from medseg.nets.classical.basics import LEAST_PROBABILITY
 from medseg.nets.classical.pixels import PixelClassifier, spread_over
 
 Trees = dict[str, np.ndarray]
-_BLOCK = 4096
+_STEPS = 3
+"""Questions between two looks at who has arrived at a leaf; whoever has asks on without moving."""
+
+_WORTH = 0.7
+"""Share of pixels still on the way below which the others are let go."""
+
+
+class Walk(NamedTuple):
+    """The nodes as a walk needs them: indices as wide as NumPy's own, both ways side by side (no, yes, no, yes...)."""
+
+    feature: np.ndarray
+    threshold: np.ndarray
+    following: np.ndarray
 
 
 def _at_most(thresholds: np.ndarray) -> np.ndarray:
@@ -42,29 +54,35 @@ def trees_of(forest: Any, classes: int) -> Trees:
     return {**{name: np.concatenate(one) for name, one in parts.items()}, "roots": np.array(roots, dtype=np.int32)}
 
 
-def _leaves(pixels: np.ndarray, root: int, trees: Trees) -> np.ndarray:
+def _leaves(pixels: np.ndarray, root: int, walk: Walk) -> np.ndarray:
     """Return the leaf (N,) that each pixel (N, F) reaches in the tree of a root."""
     count, width = pixels.shape
-    flat = pixels.ravel()
-    leaf = np.empty(count, dtype=np.int32)
-    active, node = np.arange(count, dtype=np.int32), np.full(count, root, dtype=np.int32)
-    left, right, feature, threshold = trees["left"], trees["right"], trees["feature"], trees["threshold"]
-    while len(active):
-        yes = flat[active * width + feature[node]] <= threshold[node]
-        following = np.where(yes, left[node], right[node])
-        going = following != node
-        leaf[active[~going]] = node[~going]
-        active, node = active[going], following[going]
-    return leaf
+    flat, leaf = pixels.ravel(), np.empty(count, dtype=np.intp)
+    active, node = np.arange(count), np.full(count, root, dtype=np.intp)
+    begin = active * width
+    while True:
+        for _ in range(_STEPS):
+            before = node
+            yes = flat.take(begin + walk.feature.take(node)) <= walk.threshold.take(node)
+            node = walk.following.take(2 * node + yes)
+        going = node != before
+        left = np.count_nonzero(going)
+        if left == 0:
+            leaf[active] = node
+            return leaf
+        if left < _WORTH * len(node):  # let go of those that have arrived, when they are many
+            leaf[active[~going]] = node[~going]
+            active, node, begin = active[going], node[going], begin[going]
 
 
 def forest_shares(pixels: np.ndarray, trees: Trees) -> np.ndarray:
     """Return the mean class shares (N, classes) float64 of the leaves that pixels (N, F) float32 reach."""
     total = np.zeros((len(pixels), trees["share"].shape[1]), dtype=np.float64)
-    for start in range(0, len(pixels), _BLOCK):
-        block = np.ascontiguousarray(pixels[start : start + _BLOCK])
-        for root in trees["roots"]:
-            total[start : start + _BLOCK] += trees["share"][_leaves(block, int(root), trees)]
+    following = np.stack([trees["right"], trees["left"]], axis=1).astype(np.intp).ravel()
+    walk = Walk(trees["feature"].astype(np.intp), trees["threshold"], following)
+    block = np.ascontiguousarray(pixels)
+    for root in trees["roots"]:
+        total += trees["share"].take(_leaves(block, int(root), walk), axis=0)
     return total / len(trees["roots"])
 
 

@@ -9,6 +9,7 @@ from medseg.errors import ConfigError
 from medseg.nets.adapters import checked_choice
 from medseg.nets.classical.seeded import Seeded
 
+LEAST = 0.05
 STRUCTURES = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 
 
@@ -159,7 +160,7 @@ class RegionGrowing(Seeded):
             return lambda grey, seed: flood(grey, seed, tolerance=tolerance * spread, connectivity=self.connectivity)
         if self.rule == "adaptive":
             return lambda grey, seed: adaptive(
-                grey, seed, multiplier=tolerance, least=0.05 * spread, connectivity=self.connectivity
+                grey, seed, multiplier=tolerance, least=LEAST * spread, connectivity=self.connectivity
             )
         return lambda grey, seed: confidence(
             grey, seed, multiplier=tolerance, iterations=self.iterations, connectivity=self.connectivity

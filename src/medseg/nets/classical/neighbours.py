@@ -37,7 +37,7 @@ class NearestNeighbours(PixelClassifier):
         num_classes: int,
         neighbours: int = 15,
         samples: int = 500,
-        most: int = 4000,
+        most: int = 2500,
         balance: float = 0.5,
         coordinates: bool = False,
         seed: int = 0,

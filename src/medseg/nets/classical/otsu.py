@@ -18,6 +18,15 @@ _FINE = 256
 """Histogram bins over an image's own grey range."""
 
 
+def _upper_edge(centre: np.ndarray | float, grey: np.ndarray) -> np.ndarray:
+    """Return the largest value that a bin holds, from its centre.
+
+    The libraries return centres, by which the brighter half of the last dark bin would count as bright.
+    """
+    edge = np.asarray(centre, dtype=np.float64) + (float(grey.max()) - float(grey.min())) / (2 * _FINE)
+    return np.nextafter(edge, -np.inf)  # the edge itself begins the next bin
+
+
 def otsu_threshold(grey: np.ndarray) -> float:
     """Return the t that maximises the between-class variance of "grey <= t" and "grey > t" (Otsu 1979).
 
@@ -26,7 +35,9 @@ def otsu_threshold(grey: np.ndarray) -> float:
     """
     from skimage.filters import threshold_otsu
 
-    return float(threshold_otsu(grey, nbins=_FINE)) if grey.min() < grey.max() else float(grey.flat[0])
+    if grey.min() == grey.max():
+        return float(grey.flat[0])
+    return float(_upper_edge(threshold_otsu(grey.astype(np.float64), nbins=_FINE), grey))
 
 
 def multi_otsu_thresholds(grey: np.ndarray, levels: int) -> np.ndarray:
@@ -40,7 +51,7 @@ def multi_otsu_thresholds(grey: np.ndarray, levels: int) -> np.ndarray:
     if levels == 2:
         return np.array([otsu_threshold(grey)])
     try:
-        return np.asarray(threshold_multiotsu(grey, classes=levels, nbins=_FINE))
+        return _upper_edge(threshold_multiotsu(grey.astype(np.float64), classes=levels, nbins=_FINE), grey)
     except ValueError as error:
         raise DataError(f"an image has fewer than {levels} grey values; lower net.levels.") from error
 

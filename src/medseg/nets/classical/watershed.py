@@ -8,6 +8,7 @@ from scipy import ndimage
 from medseg.nets.adapters import checked_choice
 from medseg.nets.classical.blobs import disc
 from medseg.nets.classical.otsu import otsu_threshold
+from medseg.nets.classical.pieces import nearest_pixel
 from medseg.nets.classical.seeded import Seeded
 
 _INNER = 0.5
@@ -67,7 +68,7 @@ class Watershed(Seeded):
 
     ``mode="gradient"``: the inner marker is a disc of half the typical radius around the seed, the outer one all that
     is farther than ``reach`` typical radii; the line runs along the steepest edge between. ``mode="distance"``: Otsu's
-    threshold within that reach, touching regions separated by :func:`separated`, and the one that has the seed.
+    threshold within that reach, touching regions separated by :func:`separated`, and the one nearest to the seed.
     ``fit`` measures the typical radius and polarity; ``tune`` may choose ``reach`` and ``sigma``.
 
     Args:
@@ -114,7 +115,9 @@ class Watershed(Seeded):
         for seed in seeds:
             near = disc(grey.shape, seed, outer)
             cut = otsu_threshold(grey[near])
-            numbered = separated(near & (grey <= cut if bool(self.known("dark")) else grey > cut), least=radius / 2)
-            if numbered[seed]:
-                found |= numbered == numbered[seed]
+            chosen = near & (grey <= cut if bool(self.known("dark")) else grey > cut)
+            # A hole of one speckle would tear the distance to the outline apart.
+            numbered = separated(ndimage.binary_fill_holes(chosen), least=radius / 2)
+            if numbered.any():  # speckle may put the seed's own pixel on the other side of the threshold
+                found |= numbered == numbered[nearest_pixel(numbered > 0, seed)]
         return found
