@@ -133,7 +133,7 @@ def test_grabcut_finds_what_differs_in_colour() -> None:
 
 def test_weak_contrast_empties_plain_grabcut_and_the_core_prevents_it() -> None:
     """Why the core is there: OpenCV's price of an outline is made for photographs."""
-    image, truth = scene(noise=1.5, radius=9)
+    image, truth = scene(noise=3.0, radius=9)
     colours, box = eight_bit(image[..., None]), np.zeros(truth.shape, bool)
     box[26:47, 30:51] = True
     plain, cored = (grabcut(colours, box, iterations=5, seed=0, core=core) for core in (0.0, 0.7))
@@ -193,7 +193,8 @@ def test_boxes_come_from_a_user_or_a_threshold_and_the_system_says_which() -> No
     assert marks.interaction == "four axis ends of each region, simulated from the truth"
     assert alone.interaction == "none"
     assert not hasattr(alone, "prompt")
-    for net, least in ((user, 0.93), (marks, 0.93), (alone, 0.9)):
+    # A user's box has some slack, which the blurred copies of the image fill in part; alone it has a Dice of 0.78.
+    for net, least in ((user, 0.88), (marks, 0.95), (alone, 0.95)):
         net.fit(*pairs)
         assert net.mean_dice(*pairs) > least
     assert not user.answer(torch.from_numpy(image)[None, None]).any(), "no box, no region"

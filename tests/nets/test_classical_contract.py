@@ -28,9 +28,14 @@ SEEN_AT_ONCE = 0.9
 """Least Dice on dark discs in little noise, which no method may miss."""
 
 PHANTOM = {
-    "otsu": 0.0, "multi_otsu": 0.0, "region_growing": 0.0, "random_forest": 0.0, "knn": 0.0, "linear_svm": 0.0,
-    "kmeans": 0.0, "fuzzy_cmeans": 0.0, "gmm_mrf": 0.0, "watershed": 0.0, "active_contour": 0.0, "grabcut": 0.0,
+    "otsu": 0.12, "multi_otsu": 0.26, "region_growing": 0.7, "random_forest": 0.64, "knn": 0.57, "linear_svm": 0.42,
+    "kmeans": 0.27, "fuzzy_cmeans": 0.28, "gmm_mrf": 0.27, "watershed": 0.37, "active_contour": 0.52, "grabcut": 0.89,
 }  # fmt: skip
+"""Least Dice on four simulated patients that a system is fitted and tuned to, a little below what was measured.
+
+For comparison: everything as nodule has 0.14, so Otsu's threshold is worth nothing on these screens; an ellipse in the
+box that GrabCut gets, without any image, about 0.89. Region growing and GrabCut know where the nodules are.
+"""
 
 
 @cache
@@ -68,12 +73,13 @@ def full(option: str) -> torch.nn.Module:
 def test_dark_discs_are_found(option: str) -> None:
     net = full(option)
     net.fit(*discs())
+    net.tune(*discs())
     assert net.mean_dice(*discs()) >= SEEN_AT_ONCE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("option", SYSTEMS)
-def test_simulated_patients_are_found_as_well_as_once_measured(option: str) -> None:
+def test_simulated_patients_are_found_as_well_as_was_measured(option: str) -> None:
     net = full(option)
     net.fit(*four_patients())
     net.tune(*four_patients())

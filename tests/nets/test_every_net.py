@@ -13,7 +13,9 @@ from tiny_nets import (
     dimensions,
     image_of,
     kind,
+    loss_of,
     marked,
+    random_mask,
     ready,
     trained_once,
     untrained,
@@ -132,8 +134,10 @@ def test_reading_is_one_line(option: str) -> None:
 
 @pytest.mark.parametrize(("option", "dims"), DEEP)
 def test_bf16_autocast_stays_finite(option: str, dims: int) -> None:
-    net = build(option, dims=dims)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = trained_once(net.train(), 1, 2, *small_size(dims))
-        answer = net.eval()(image_of(1, *small_size(dims), batch=1))
-    assert all(torch.isfinite(output).all() for output in [*outputs, answer])
+    net, image = build(option, dims=dims).train(), image_of(1, *small_size(dims))
+    # Without gradients: a CPU that has no bf16 arithmetic takes minutes for those of 3D convolutions.
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = loss_of(net, marked(net, image), random_mask(image, 2))
+        answer = net.eval()(image)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(answer).all()

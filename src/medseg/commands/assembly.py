@@ -43,7 +43,7 @@ def assemble(config: DictConfig, folder: Path) -> Parts:
         module = instantiate(config.method)
     check_fit(config, data, module)
     module.take_over()
-    data.weight_map = getattr(module.loss, "weight_map", None)
+    data.weight_map, data.full_batches = getattr(module.loss, "weight_map", None), module.full_batches
     data.prepare_data()
     data.setup("fit")
     check_selection(config, data)

@@ -113,6 +113,7 @@ class SegmentationData(LightningDataModule):
         self.missing = missing or Missing()
         self._check()
         self.weight_map: WeightMap | None = None
+        self.full_batches = True
         self._weights: WeightStore | None = None
         self._state: tuple[Split, str, dict[str, Case], Store] | None = None
 
@@ -331,7 +332,7 @@ class SegmentationData(LightningDataModule):
             shuffle=train,
             rank=rank,
             world=world,
-            drop_last_to=self.batch_size if train else 0,
+            drop_last_to=self.batch_size if train and self.full_batches else 0,
         )
         if train and trainer is not None:
             # Loader processes ask for their first places as soon as they exist, which in a resumed training is before

@@ -128,8 +128,8 @@ def _leave_out(transformer: nn.Module) -> None:
 def _leave_out_biases(decoder: nn.Module) -> None:
     """Take out the biases of PAN's convolutions: the batch normalisation behind each subtracts them again."""
     for block in decoder.modules():
-        if hasattr(block, "conv") and hasattr(block, "bn"):
-            block.conv.register_parameter("bias", None)
+        if isinstance(conv := getattr(block, "conv", None), nn.Conv2d) and hasattr(block, "bn"):
+            conv.register_parameter("bias", None)
 
 
 def _refuse_unasked_download(encoder_weights: object, *, allow_download: bool) -> None:

@@ -35,6 +35,9 @@ class FittedModule(SegmentationModule):
         ConfigError: at the first batch, several processes: each would fit a network to its own share.
     """
 
+    full_batches = False
+    """A last batch that is not full counts too: its images are training cases."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._images: list[np.ndarray] = []

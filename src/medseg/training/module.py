@@ -66,6 +66,9 @@ class SegmentationModule(LightningModule):
             by :meth:`take_over` alone, for an evaluation has its own. Everything learns alike if not given.
     """
 
+    full_batches = True
+    """Whether a last batch that is not full is left out of an epoch of training."""
+
     def __init__(
         self,
         net: nn.Module,

@@ -87,7 +87,9 @@ class GrabCut(Marked):
 
     OpenCV weighs the outline as suits photographs: on small regions of weak contrast the cheapest outline is none at
     all, and the answer empty. Against that the middle of the box is foreground for certain and the surroundings are
-    enlarged (both our reading). ``tune`` may choose ``core``, ``iterations`` and ``slack``.
+    enlarged (both our reading). Where the image says little, box and core alone then make the answer: on the phantom
+    an ellipse that fills the box, without any image, comes within a few hundredths of its Dice. ``tune`` may choose
+    ``core``, ``iterations`` and ``slack``.
 
     Args:
         in_channels: image channels C.

@@ -9,8 +9,10 @@ from medseg.errors import ConfigError
 from medseg.nets.adapters import checked_choice
 from medseg.nets.classical.seeded import Seeded
 
-LEAST = 0.05
 STRUCTURES = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
+
+_LEAST = 0.5
+"""Share of the class's usual deviation that always joins: a smoothed neighbourhood has next to none of its own."""
 
 
 def _joined_to(possible: np.ndarray, seed: tuple[int, int], connectivity: int) -> np.ndarray:
@@ -160,7 +162,7 @@ class RegionGrowing(Seeded):
             return lambda grey, seed: flood(grey, seed, tolerance=tolerance * spread, connectivity=self.connectivity)
         if self.rule == "adaptive":
             return lambda grey, seed: adaptive(
-                grey, seed, multiplier=tolerance, least=LEAST * spread, connectivity=self.connectivity
+                grey, seed, multiplier=tolerance, least=_LEAST * spread, connectivity=self.connectivity
             )
         return lambda grey, seed: confidence(
             grey, seed, multiplier=tolerance, iterations=self.iterations, connectivity=self.connectivity

@@ -140,8 +140,8 @@ class Seeded(Marked):
     def segment(self, image: np.ndarray) -> np.ndarray:
         """Return where the class is, (H, W) bool, in one image (H, W, C), from a seed that is found in it."""
         grey = grey_of(image)
-        dark = bool(self.known("dark"))
-        look = Look(*(float(self.known(name)) for name in ("radius", "spread", "usual")), dark=dark)
+        radius, spread, usual = (float(self.known(name)) for name in ("radius", "spread", "usual"))
+        look = Look(radius=radius, spread=spread, grey=usual, dark=bool(self.known("dark")))
         seed = blob_centre(grey, look)
         return self.from_seeds(smoothed(grey, self.setting("sigma")), [seed])
 
