@@ -148,3 +148,13 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     module.trainer = trainer
     with pytest.raises(ConfigError, match=r"one process, but there are 2; set trainer\.devices=1"):
         module.training_step({"image": torch.zeros(1, 1, 4, 4), "mask": torch.zeros(1, 4, 4).long()}, 0)
+
+
+def test_a_last_batch_that_is_not_full_is_fitted_too(tmp_path: Path) -> None:
+    module = fitted(witness := Witness())
+    data = make_data(tmp_path, batch_size=4)
+    training = len(data.cases("train"))
+    assert training % 4
+    data.full_batches = module.full_batches
+    make_trainer(tmp_path, 1).fit(module, data)
+    assert len(witness.calls[0][1]) == training

@@ -67,6 +67,7 @@ class SegmentationData(LightningDataModule):
         digest: of the dataset's files and patients.
         weight_map: makes the pixel weights that the loss wants, which then are in every batch of the sides train and
             val as ``weight``; None, or set by whoever knows the loss before the data are prepared.
+        full_batches: whether training leaves out a last batch that is not full; what fits without gradients does not.
 
     Everything that needs the files prepares them on first use.
 
