@@ -31,9 +31,11 @@ IN_2D = [option for option in OPTIONS if 2 in dimensions(option)]
 IN_3D = [option for option in OPTIONS if 3 in dimensions(option)]
 
 
-def build(option: str, channels: int = 1, classes: int = 2, *, dims: int = 2, **overrides: Any) -> nn.Module:
-    """Return a small network of an option, with the same random weights each time."""
-    torch.manual_seed(0)
+def build(
+    option: str, channels: int = 1, classes: int = 2, *, dims: int = 2, draw: int = 0, **overrides: Any
+) -> nn.Module:
+    """Return a small network of an option; the same ``draw`` gives the same random weights."""
+    torch.manual_seed(draw)
     net = OmegaConf.load(FOLDER / f"{option}.yaml")
     if "widths" in net:
         net.widths = SMALL

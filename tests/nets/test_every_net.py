@@ -71,16 +71,30 @@ def check_logits(option: str, channels: int, classes: int, size: tuple[int, ...]
 @pytest.mark.parametrize(("option", "dims"), EVERY)
 def test_training_outputs_have_the_image_size_and_reach_every_parameter(option: str, dims: int) -> None:
     size = (67, 71) if dims == 2 else (16, 22, 17)
-    net = ready(build(option, 1, 3, dims=dims), 1).train()
-    for output in trained_once(net, 1, 3, *size):
-        assert output.shape[2:] == size
+    silent: set[str] = set()
+    for draw in range(3):  # a few units behind a ReLU may all be dead in one draw of the weights, never in all
+        net = ready(build(option, 1, 3, dims=dims, draw=draw), 1).train()
+        for output in trained_once(net, 1, 3, *size):
+            assert output.shape[2:] == size
+        unheard = unreached(net)
+        silent = silent & unheard if draw else unheard
+        if not silent:
+            return
+    assert not silent
+
+
+def unreached(net: nn.Module) -> set[str]:
+    """Return the parameters whose gradient is zero; those that never train must have none."""
+    names = set()
     for name, parameter in net.named_parameters():
         if untrained(net, name):
             assert parameter.grad is None or not parameter.grad.any(), name
-        else:
-            assert parameter.grad is not None, name
-            assert torch.isfinite(parameter.grad).all(), name
-            assert parameter.grad.abs().sum() > 0, name
+            continue
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        if not parameter.grad.any():
+            names.add(name)
+    return names
 
 
 @pytest.mark.parametrize(("option", "dims"), EVERY)
