@@ -170,7 +170,7 @@ def test_ci_builds_from_nothing():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")]).returncode == 0
     assert "set -euo pipefail" in script
-    assert script.rstrip().endswith("make test ARGS=--slow")
+    assert script.rstrip().endswith('make test ARGS="--slow -n 2"')
     assert "apt" not in script.split()
 
 

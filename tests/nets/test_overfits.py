@@ -41,9 +41,9 @@ def four_pictures() -> tuple[Tensor, Tensor]:
 
 @cache
 def two_volumes() -> tuple[Tensor, Tensor]:
-    """Return noisy volumes (2, 1, 16, 24, 16) and the bright ball in each (2, 16, 24, 16)."""
-    grid = np.stack(np.indices((16, 24, 16)), -1)
-    balls = [np.linalg.norm(grid - centre, axis=-1) < radius for centre, radius in (((8, 9, 7), 5), ((7, 15, 9), 4))]
+    """Return noisy volumes (2, 1, 16, 16, 16) and the bright ball in each (2, 16, 16, 16)."""
+    grid = np.stack(np.indices((16, 16, 16)), -1)
+    balls = [np.linalg.norm(grid - centre, axis=-1) < radius for centre, radius in (((8, 9, 7), 5), ((7, 8, 9), 4))]
     mask = torch.from_numpy(np.stack(balls)).long()
     noise = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0))
     return (mask + 0.5 * noise)[:, None], mask
