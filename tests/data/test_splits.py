@@ -14,6 +14,7 @@ from fakes import listed_cases, write_dataset
 from medseg.data.cases import Case
 from medseg.data.files import foreground_fraction
 from medseg.data.groups import largest_remainder, patient_groups
+from medseg.data.nested import nested_kfold
 from medseg.data.sources.folder import read_manifest
 from medseg.data.splits import (
     Split,
@@ -32,6 +33,7 @@ Splitter = Callable[[list[Case]], tuple[list[Case], Split]]
 SPLITTERS: dict[str, Callable[..., tuple[list[Case], Split]]] = {
     "ratio": ratio,
     "kfold": partial(kfold, folds=3, fold=1),
+    "nested_kfold": partial(nested_kfold, folds=3, fold=1, inner_folds=2, inner_fold=1),
     "manifest_fold": manifest_fold,
     "official": official,
     "twins_grouped": twins_grouped,
@@ -47,6 +49,26 @@ def patients(cases: list[Case], split: Split, side: str) -> set[str]:
 def on_one_side_each(cases: list[Case], split: Split) -> bool:
     named = [identifier for side in split.sides.values() for identifier in side]
     return sorted(named) == sorted(case.id for case in cases)
+
+
+def test_nested_folds_share_the_outer_test_side_and_choose_on_all_the_rest() -> None:
+    cases = listed_cases([2, 1, 3] * 10)
+    tests, chosen = [], []
+    for fold in range(3):
+        inner = [nested_kfold(cases, seed=5, folds=3, fold=fold, inner_folds=4, inner_fold=i)[1] for i in range(4)]
+        assert {split.sides["test"] for split in inner} == {kfold(cases, seed=5, folds=3, fold=fold)[1].sides["test"]}
+        validated = [identifier for split in inner for identifier in split.sides["val"]]
+        assert sorted(validated) == sorted({case.id for case in cases} - set(inner[0].sides["test"]))
+        assert len({split.hash for split in inner}) == 4
+        tests.extend(inner[0].sides["test"])
+        chosen.append(validated)
+    assert sorted(tests) == sorted(case.id for case in cases)
+
+
+@pytest.mark.parametrize(("given", "key"), [({"fold": 3}, "split.fold=3"), ({"inner_fold": -1}, "split.inner_fold=-1")])
+def test_a_nested_fold_that_is_not_there_is_refused(given: dict[str, int], key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        nested_kfold(listed_cases([1] * 12), seed=0, folds=3, **given)
 
 
 @pytest.mark.parametrize("name", SPLITTERS)

@@ -84,7 +84,7 @@ def ratio(
         DataError: too few patients.
     """
     dealt = deal(patient_groups(cases), fractions=_shares(fractions), seed=derive(seed, "ratio"))
-    return list(cases), _split("ratio", seed, dealt)
+    return list(cases), checked_split("ratio", seed, dealt)
 
 
 def kfold(
@@ -104,7 +104,7 @@ def kfold(
     dealt = deal(patient_groups(cases), fractions=shares, seed=derive(seed, "kfold"))
     rest = [group for number, groups in dealt.items() if number != str(fold) for group in groups]
     sides = _take_val(rest, val_fraction, derive(seed, "kfold val", fold))
-    return list(cases), _split(f"kfold{fold}of{folds}", seed, {**sides, "test": dealt[str(fold)]})
+    return list(cases), checked_split(f"kfold{fold}of{folds}", seed, {**sides, "test": dealt[str(fold)]})
 
 
 def manifest_fold(
@@ -135,7 +135,7 @@ def manifest_fold(
             )
     rest = [group for group in groups if test_ids.isdisjoint(group.ids)]
     sides = _take_val(rest, val_fraction, derive(seed, "manifest_fold val", str(test_fold)))
-    return list(cases), _split(f"manifest_fold{test_fold}", seed, {**sides, "test": test})
+    return list(cases), checked_split(f"manifest_fold{test_fold}", seed, {**sides, "test": test})
 
 
 def official(
@@ -159,7 +159,7 @@ def official(
     dealt = {side: patient_groups(found) if found else [] for side, found in sides.items()}
     if not dealt["val"]:
         dealt.update(_take_val(dealt["train"], val_fraction, derive(seed, "official val")))
-    return list(cases), _split("official", seed, dealt)
+    return list(cases), checked_split("official", seed, dealt)
 
 
 def from_file(cases: Sequence[Case], *, path: str | Path) -> tuple[list[Case], Split]:
@@ -247,7 +247,12 @@ def _take_val(groups: list[Group], fraction: float, seed: int) -> dict[str, list
     return deal(groups, fractions={"train": 1 - fraction, "val": fraction}, seed=seed)
 
 
-def _split(name: str, seed: int, dealt: Mapping[str, list[Group]]) -> Split:
+def checked_split(name: str, seed: int, dealt: Mapping[str, list[Group]]) -> Split:
+    """Return the split of dealt patients, flagged leaky where a patient is on two sides.
+
+    Raises:
+        DataError: train or test is empty.
+    """
     for side in ("train", "test"):
         if not dealt[side]:
             raise DataError(f"split {name}: side '{side}' has no case; check the manifest or use another split.")
