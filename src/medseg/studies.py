@@ -17,7 +17,7 @@ from medseg.errors import ConfigError
 
 EVERY = "all"
 """Key under a dataset whose overrides hold for every panel."""
-TABLES = ("table1", "architectures")
+TABLES = ("table1", "architectures", "comparison", "nested")
 """Kinds of tables that ``medseg report`` can write; a study that names none gets the first."""
 
 
@@ -80,8 +80,8 @@ class Cell:
 
     @property
     def choices(self) -> dict[str, str]:
-        """Options and plain settings of this cell, for instance ``{"net": "unet", "seed": "0"}``."""
-        return {key: value for key, value in map(_parts, self.overrides) if "." not in key}
+        """Options, plain settings and swept settings of this cell, for instance ``{"net": "unet", "seed": "0"}``."""
+        return {key: value for key, value in map(_parts, self.overrides) if "." not in key or key in self.axes}
 
     @property
     def name(self) -> str:
