@@ -123,7 +123,7 @@ def _scores(path: Path, *, missed: float, seed: int, patients: int, images: int,
     number = len(cases)
     frame = score_rows(
         np.array(counts),
-        np.tile([9.0, 4.0 + seed, 1.5], (number, 1, 1)),
+        fake_measures(number, missed=missed, seed=seed),
         cases=cases,
         classes=["background", "nodule"],
         unit="px",
@@ -132,6 +132,29 @@ def _scores(path: Path, *, missed: float, seed: int, patients: int, images: int,
         leaky=leaky,
     )
     write_scores(frame, path)
+
+
+def fake_measures(number: int, *, missed: float = 0.2, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return what was measured beside the counts, the same for every case of one class: (number, 1) a column."""
+    values = {
+        "hd_voxel": 9.0,
+        "hd95_directed_voxel": 4.0 + seed,
+        "hd95_pooled_voxel": 3.5,
+        "assd_pooled_voxel": 1.5,
+        "masd_voxel": 1.6,
+        "nsd_voxel": 1 - missed,
+        "boundary_iou": 0.6,
+        "cldice": 0.9,
+        "reference_lesions": 1,
+        "prediction_lesions": 2,
+        "detected_lesions": 1,
+        "false_lesions": 1,
+        "split_lesions": 0,
+        "merged_lesions": 0,
+        "ece": 0.02,
+        "brier": 0.03,
+    }
+    return {name: np.full((number, 1), float(value)) for name, value in values.items()}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

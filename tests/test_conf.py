@@ -19,11 +19,16 @@ OPTIONS = sorted(
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 REQUIRED = {
+    "card": ["run=x"],
     "evaluate": ["run=x"],
     "marks": ["run=x"],
     "predict": ["run=x", "input=x", "output=x"],
+    "refine": ["run=x"],
+    "strata": ["run=x"],
     "track": ["run=x"],
 }
+OF_REFINE = ("postprocess", "tta")
+"""Groups of `medseg refine`; all others are of `medseg train`."""
 EXTRA = {
     ("split", "file"): ["split.path=split.json"],
     ("data", "folder"): ["data.source.root=x"],
@@ -77,7 +82,8 @@ def test_every_root_composes_and_names_only_allowed_calls(root: str) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_a_call_its_target_accepts(group: str, option: str) -> None:
-    config = frozen("train", [f"{group}={option}", *EXTRA.get((group, option), [])])
+    root = "refine" if group in OF_REFINE else "train"
+    config = frozen(root, [*REQUIRED.get(root, []), f"{group}={option}", *EXTRA.get((group, option), [])])
     check_targets(config)
     check_signatures(config)
 

@@ -18,6 +18,12 @@ VERBS = {
     "marks": "score an interactive run with marks that are less and less precise",
     "study": "run every cell of a study that is not done yet, then write its tables",
     "report": "write tables and figures of a study from its score tables",
+    "compare": "compare finished runs patient by patient, and say what may be claimed",
+    "refine": "choose post-processing and test-time views on validation, apply them once to the test side",
+    "ensemble": "average the probabilities of several runs and score them together",
+    "strata": "how a run does by kind of case, what went wrong, and in which cases worst",
+    "card": "write the model card, the dataset card and the filled-in checklists of a run",
+    "ledger": "print the accesses to test results and check that none was changed",
     "data": "check a dataset and write its cases, split and pictures",
     "ui": "open the MLflow pages of the recorded runs on this machine",
     "track": "send finished runs from their folders to MLflow, or mark broken ones",
@@ -37,6 +43,7 @@ examples:
   medseg train net=smp_unet data=folder seed=1      other options of the groups in conf/
   medseg train -m net=unet,reagunet seed=1,2        a sweep: every combination
   medseg study study=table1 preset=quick            a whole table
+  medseg compare --study table1 panel=A             what may be claimed of its methods, and what not
   medseg train --cfg job                            show the composed config, run nothing
   medseg train --help                               groups, options and settings of a verb
 

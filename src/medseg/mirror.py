@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FILES = (
-    *("config.yaml", "versions.json", "split.json", "audit.json", "metrics.jsonl", "scores.csv"),
+    *("config.yaml", "versions.json", "split.json", "audit.json", "metrics.jsonl"),
+    *("scores.csv", "reliability.csv", "cases.csv"),
     *("overlays.png", "curves.png", "weights.pt"),
 )
 STATUS = {"finished": "FINISHED", "failed": "FAILED"}

@@ -1,18 +1,27 @@
-"""Arithmetic from confusion counts to overlap scores; the one place for it, read by ``metrics`` and by ``stats``.
+"""Arithmetic from confusion counts to overlap scores, and what every column of a score table means.
 
-NumPy only. Counts are int64 arrays whose last axis is ``COUNTS``; each class is held against all others (one versus
-rest). Undefined values are NaN; what an empty mask means is decided here and nowhere else:
+The one place for it, read by ``metrics`` and by ``stats``; NumPy only. Counts are int64 arrays whose last axis is
+``COUNTS``; each class is held against all others (one versus rest). Undefined values are NaN; what an empty mask means
+is decided here and nowhere else:
 
-=====================  ====  ===  ===========  =========
-masks                  Dice  IoU  sensitivity  precision
-=====================  ====  ===  ===========  =========
-both empty             1     1    NaN          NaN
-only reference empty   0     0    NaN          0
-only prediction empty  0     0    0            0
-no labelled pixel      NaN   NaN  NaN          NaN
-=====================  ====  ===  ===========  =========
+======================  ==========  =====================  ====================  ==================
+score                   both empty  only reference empty   only prediction empty  no labelled pixel
+======================  ==========  =====================  ====================  ==================
+Dice, IoU               1           0                      0                      NaN
+volumetric similarity   1           0                      0                      NaN
+sensitivity             NaN         NaN                    0                      NaN
+precision               NaN         0                      0                      NaN
+balanced accuracy       NaN         NaN                    half the specificity   NaN
+``DISTANCES``           0           inf                    inf                    NaN
+``SHARES``              1           0                      0                      NaN
+``LESIONS``             0           all predicted false    all reference missed   0
+======================  ==========  =====================  ====================  ==================
+
+Where the image is all foreground there is no specificity, nor a balanced accuracy. ``CALIBRATION`` does not depend on
+whether a mask is empty; it is NaN where no probabilities are known.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +32,35 @@ from medseg.errors import ScoreError
 COUNTS = ("tp", "fp", "fn", "tn")
 """Order of the last axis of every array of counts."""
 
-DISTANCES = ("hd", "hd95_directed_voxel", "assd")
-"""Order of the last axis of every array of surface distances."""
+OVERLAPS = (
+    *("dice", "iou", "sensitivity", "specificity", "precision"),
+    *("balanced_accuracy", "volumetric_similarity"),
+)
+"""Scores that the counts alone decide."""
+
+DISTANCES = ("hd_voxel", "hd95_directed_voxel", "hd95_pooled_voxel", "assd_pooled_voxel", "masd_voxel")
+"""Distances between the borders of two masks, in the unit of the spacing."""
+
+SHARES = ("nsd_voxel", "boundary_iou", "cldice")
+"""Scores in [0, 1] of borders and centre lines."""
+
+LESIONS = (
+    *("reference_lesions", "prediction_lesions", "detected_lesions"),
+    *("false_lesions", "split_lesions", "merged_lesions"),
+)
+"""Whole numbers: connected regions of a class, and how those of both masks meet."""
+
+CALIBRATION = ("ece", "brier")
+"""Errors of the class's probability against the rest, in [0, 1]."""
+
+MEASURED = (*DISTANCES, *SHARES, *LESIONS, *CALIBRATION)
+"""What the counts do not decide: order of the last axis of every array of measurements."""
+
+LOWER_IS_BETTER = frozenset((*DISTANCES, *CALIBRATION))
+"""Columns whose small values are the good ones."""
+
+MOVED_BY_EMPTY = ("dice", "iou", "volumetric_similarity", *DISTANCES, *SHARES)
+"""Columns in which a case with both masks empty counts as perfect; their means are also given without such cases."""
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -39,6 +75,8 @@ class Overlap:
     sensitivity: Floats
     specificity: Floats
     precision: Floats
+    balanced_accuracy: Floats
+    volumetric_similarity: Floats
 
 
 @dataclass(frozen=True)
@@ -68,8 +106,9 @@ class Pooled:
 
         ``b_iou`` is the background, ``n_iou`` the mean over foreground classes (with one, the nodule); ``n_iou`` and
         ``miou`` leave absent classes out. ``f1`` is the mean over all classes, background included, and is NaN with
-        an absent class: the preprint's script does both. ``precision`` and ``recall`` are the foreground's (the
-        preprint's text calls nodule pixels the positive ones). ``n_absent_classes`` says how many were left out.
+        an absent class: the preprint's script does both. ``pooled_precision`` and ``pooled_recall`` are the
+        foreground's (the preprint's text calls nodule pixels the positive ones); they are not the means over cases that
+        the columns ``precision`` and ``sensitivity`` have. ``n_absent_classes`` says how many were left out.
         """
         return {
             "b_iou": float(self.iou[0]),
@@ -77,8 +116,8 @@ class Pooled:
             "miou": mean_of_defined(self.iou),
             "pa": self.pixel_accuracy,
             "f1": float(np.mean(self.f1)),
-            "precision": float(np.mean(self.precision[1:])),
-            "recall": float(np.mean(self.recall[1:])),
+            "pooled_precision": float(np.mean(self.precision[1:])),
+            "pooled_recall": float(np.mean(self.recall[1:])),
             "n_absent_classes": self.absent,
         }
 
@@ -95,12 +134,15 @@ def overlap(counts: ArrayLike) -> Overlap:
     reference, prediction, union = tp + fn, tp + fp, tp + fp + fn
     both_empty = labelled & (union == 0)
     missed = (prediction == 0) & (reference > 0)
+    sensitivity, specificity = _ratio(tp, reference), _ratio(tn, tn + fp)
     return Overlap(
         dice=np.where(both_empty, 1.0, _ratio(2 * tp, 2 * tp + fp + fn)),
         iou=np.where(both_empty, 1.0, _ratio(tp, union)),
-        sensitivity=_ratio(tp, reference),
-        specificity=_ratio(tn, tn + fp),
+        sensitivity=sensitivity,
+        specificity=specificity,
         precision=np.where(missed, 0.0, _ratio(tp, prediction)),
+        balanced_accuracy=(sensitivity + specificity) / 2,
+        volumetric_similarity=np.where(both_empty, 1.0, 1 - _ratio(np.abs(fn - fp), 2 * tp + fp + fn)),
     )
 
 
@@ -164,6 +206,21 @@ def mean_of_defined(values: ArrayLike) -> float:
     return float(defined.mean()) if defined.size else float("nan")
 
 
+def means_of(name: str, values: ArrayLike, both_empty: ArrayLike) -> Iterator[tuple[str, float]]:
+    """Yield the mean of what is defined, how much was left out and, where it matters, the mean without both empty.
+
+    Args:
+        name: of the column.
+        values: one for each case and class; distances penalised.
+        both_empty: where neither mask has a pixel; shaped like ``values``.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    yield name, mean_of_defined(array)
+    yield f"n_left_out_{name}", int(np.isnan(array).sum())
+    if name in MOVED_BY_EMPTY:
+        yield f"{name}_without_both_empty", mean_of_defined(array[~np.asarray(both_empty)])
+
+
 def case_means(counts: ArrayLike) -> dict[str, float]:
     """Return means over cases and foreground classes, with the numbers needed to judge them.
 
@@ -171,24 +228,22 @@ def case_means(counts: ArrayLike) -> dict[str, float]:
         counts: (N, C, 4) of N cases and C foreground classes.
 
     Returns:
-        ``dice`` and ``iou`` (both empty counts as 1); ``dice_without_both_empty``; ``sensitivity`` and ``specificity``
-        where defined; ``n`` cases; and, counted over case-class pairs, ``n_empty_reference``, ``n_empty_prediction``
-        (each includes ``n_both_empty``) and ``n_undefined`` (no labelled pixel, left out of Dice and IoU).
+        The mean of each of ``OVERLAPS`` where it is defined, after the module's table, with ``n_left_out_<score>``;
+        ``dice_without_both_empty`` and its like; ``n`` cases; and, counted over case-class pairs,
+        ``n_empty_reference``, ``n_empty_prediction`` (each includes ``n_both_empty``) and ``n_undefined`` (no labelled
+        pixel, left out of every mean).
     """
     table = np.asarray(counts, dtype=np.int64)
-    scores = overlap(table)
+    found = overlap(table)
     labelled = table.sum(axis=-1) > 0
     no_reference = labelled & (table[..., 0] + table[..., 2] == 0)
     no_prediction = labelled & (table[..., 0] + table[..., 1] == 0)
-    return {
-        "dice": mean_of_defined(scores.dice),
-        "iou": mean_of_defined(scores.iou),
-        "dice_without_both_empty": mean_of_defined(scores.dice[~(no_reference & no_prediction)]),
-        "sensitivity": mean_of_defined(scores.sensitivity),
-        "specificity": mean_of_defined(scores.specificity),
+    both = no_reference & no_prediction
+    values = {key: value for name in OVERLAPS for key, value in means_of(name, getattr(found, name), both)}
+    return values | {
         "n": len(table),
         "n_empty_reference": int(no_reference.sum()),
         "n_empty_prediction": int(no_prediction.sum()),
-        "n_both_empty": int((no_reference & no_prediction).sum()),
+        "n_both_empty": int(both.sum()),
         "n_undefined": int((~labelled).sum()),
     }

@@ -28,6 +28,7 @@ class DataCard:
         classes: K names in label order; the first is the background.
         spatial_dims: 2 or 3.
         unit: unit of distances, ``px`` where the spacing is unknown, else ``mm``.
+        nsd_tolerance: how far two borders may lie apart and still count as one in NSD, in ``unit``.
         synthetic: whether the images are simulated; every output says so.
         citation: how to cite the data.
         licence: under which terms the data may be used.
@@ -48,12 +49,18 @@ class DataCard:
     modality: str = ""
     channels: list[str] = field(default_factory=list)
     patch: list[int] | None = None
+    nsd_tolerance: float = 1.0
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.num_classes or self.num_classes < 2:
             raise ConfigError(
                 f"data.card of '{self.name}': num_classes={self.num_classes} but classes={list(self.classes)}; "
                 "give one name per class, background first, at least two."
+            )
+        if not 0 < self.nsd_tolerance < float("inf"):
+            raise ConfigError(
+                f"data.card of '{self.name}': nsd_tolerance={self.nsd_tolerance}; give a positive distance in "
+                f"{self.unit}."
             )
         if self.channels and len(self.channels) != self.in_channels:
             raise ConfigError(

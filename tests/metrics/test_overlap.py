@@ -10,7 +10,7 @@ from sklearn.metrics import multilabel_confusion_matrix
 from medseg.errors import ScoreError
 from medseg.metrics.epoch import batch_counts
 from medseg.metrics.overlap import confusion_counts
-from medseg.scores import case_means, overlap, penalised
+from medseg.scores import OVERLAPS, case_means, overlap, penalised
 
 nan = float("nan")
 
@@ -54,16 +54,20 @@ TEN[10:20, 10:20], TEN_SHIFTED[11:21, 10:20], CENTRE[15:25, 15:25] = 1, 1, 1
 FAR[10:20, 10:20], FAR[60, 15] = 1, 1
 NOTHING = np.full_like(SQUARE, 255)
 
-TABLE = {  # prediction, truth, (dice, iou, sensitivity, specificity, precision)
-    "both empty": (EMPTY, EMPTY, (1, 1, nan, 1, nan)),
-    "only reference empty": (PIXEL, EMPTY, (0, 0, nan, 4095 / 4096, 0)),
-    "only prediction empty": (EMPTY, PIXEL, (0, 0, 0, 1, 0)),
-    "no background": (FULL, FULL, (1, 1, 1, nan, 1)),
-    "nothing labelled": (SQUARE, NOTHING, (nan, nan, nan, nan, nan)),
-    "10x10 shifted by 1": (TEN_SHIFTED, TEN, (0.9, 9 / 11, 0.9, 3986 / 3996, 0.9)),
-    "20x20 shifted by (3, 4)": (SHIFTED, SQUARE, (0.68, 272 / 528, 0.68, 3568 / 3696, 0.68)),
-    "20x20 against its centre": (SQUARE, CENTRE, (0.4, 0.25, 1, 3696 / 3996, 0.25)),
-    "a far pixel": (FAR, TEN, (200 / 201, 100 / 101, 1, 3995 / 3996, 100 / 101)),
+TABLE = {  # prediction, truth, (dice, iou, sensitivity, specificity, precision, balanced accuracy, volume)
+    "both empty": (EMPTY, EMPTY, (1, 1, nan, 1, nan, nan, 1)),
+    "only reference empty": (PIXEL, EMPTY, (0, 0, nan, 4095 / 4096, 0, nan, 0)),
+    "only prediction empty": (EMPTY, PIXEL, (0, 0, 0, 1, 0, 0.5, 0)),
+    "no background": (FULL, FULL, (1, 1, 1, nan, 1, nan, 1)),
+    "nothing labelled": (SQUARE, NOTHING, (nan,) * 7),
+    "10x10 shifted by 1": (TEN_SHIFTED, TEN, (0.9, 9 / 11, 0.9, 3986 / 3996, 0.9, (0.9 + 3986 / 3996) / 2, 1)),
+    "20x20 shifted by (3, 4)": (
+        SHIFTED,
+        SQUARE,
+        (0.68, 272 / 528, 0.68, 3568 / 3696, 0.68, (0.68 + 3568 / 3696) / 2, 1),
+    ),
+    "20x20 against its centre": (SQUARE, CENTRE, (0.4, 0.25, 1, 3696 / 3996, 0.25, (1 + 3696 / 3996) / 2, 0.4)),
+    "a far pixel": (FAR, TEN, (200 / 201, 100 / 101, 1, 3995 / 3996, 100 / 101, (1 + 3995 / 3996) / 2, 200 / 201)),
 }
 
 
@@ -71,8 +75,8 @@ TABLE = {  # prediction, truth, (dice, iou, sensitivity, specificity, precision)
 def test_scores_of_corner_cases(name):
     prediction, truth, expected = TABLE[name]
     found = overlap(confusion_counts(prediction, truth, 2)[1])
-    ours = (found.dice, found.iou, found.sensitivity, found.specificity, found.precision)
-    assert [float(value) for value in ours] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    ours = [float(getattr(found, name)) for name in OVERLAPS]
+    assert ours == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_case_means_count_what_they_leave_out():
@@ -82,6 +86,18 @@ def test_case_means_count_what_they_leave_out():
     assert means["dice"] == pytest.approx((1 + 0 + 0 + 1) / 4)
     assert means["dice_without_both_empty"] == pytest.approx(1 / 3)
     assert means["sensitivity"] == pytest.approx(1 / 2)
+    assert means["volumetric_similarity"] == pytest.approx((1 + 0 + 0 + 1) / 4)
+    assert means["balanced_accuracy"] == pytest.approx(0.5)
+    left_out = {name: means[f"n_left_out_{name}"] for name in OVERLAPS}
+    assert left_out == {
+        "dice": 1,
+        "iou": 1,
+        "sensitivity": 3,
+        "specificity": 2,
+        "precision": 2,
+        "balanced_accuracy": 4,
+        "volumetric_similarity": 1,
+    }
     names = ("n", "n_empty_reference", "n_empty_prediction", "n_both_empty", "n_undefined")
     assert [means[name] for name in names] == [5, 2, 2, 1, 1]
 

@@ -32,7 +32,7 @@ def case(index):
 
 def scored(indices, *, native):
     """Return the record of some cases, one by one on their native grid or as batches of two of one size."""
-    scores = CaseScores(CLASSES, surface=native)
+    scores = CaseScores(CLASSES, measure=native)
     for index in indices if native else []:
         scores.update(*case(index), index=index, spacing=(1.0, 0.5 + index))
     for start in range(0, 0 if native else len(indices), 2):
@@ -47,8 +47,9 @@ def write(path, scores):
     """Gather twice (as a table, as a headline) and write both; every rank must come here."""
     rows = scores.gathered()
     again = scores.compute()
-    surfaces = np.empty(0) if rows.surfaces is None else rows.surfaces
-    np.savez(path, index=rows.index, counts=rows.counts, surfaces=surfaces, diagonals=rows.diagonals)
+    measured = np.empty(0) if rows.measured is None else rows.measured
+    parts = {"index": rows.index, "counts": rows.counts, "measured": measured, "diagonals": rows.diagonals}
+    np.savez(path, **parts, tolerances=rows.tolerances)
     path.with_suffix(".json").write_text(json.dumps(again))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from medseg.errors import ScoreError
 from medseg.metrics.epoch import CaseScores
+from medseg.scores import DISTANCES, MEASURED, OVERLAPS
 from medseg.stats.aggregate import headline, penalised_column, seed_mean
 from medseg.stats.table import score_rows
 
@@ -16,14 +17,27 @@ PATIENTS = ("p1", "p1", "p1", "p2", "p3", "p3")
 #         tp  fp  fn  tn
 COUNTS = [[40, 0, 0, 60], [20, 20, 0, 60], [0, 0, 40, 60], [30, 10, 10, 50], [0, 0, 0, 100], [0, 5, 0, 95]]
 HD95 = [0, 4, inf, 2, 0, inf]
+MORE = {
+    "nsd_voxel": [1, 0.5, 0, 0.75, 1, 0],
+    "boundary_iou": [1, 0.4, 0, 0.6, 1, 0],
+    "cldice": [1, 0.3, 0, 0.9, 1, 0],
+    "reference_lesions": [1, 1, 2, 3, 0, 0],
+    "prediction_lesions": [1, 2, 0, 2, 0, 1],
+    "detected_lesions": [1, 1, 0, 2, 0, 0],
+    "false_lesions": [0, 1, 0, 0, 0, 1],
+    "split_lesions": [0, 0, 0, 0, 0, 0],
+    "merged_lesions": [0, 0, 0, 0, 0, 0],
+    "ece": [0.1, 0.2, 0.3, 0.1, 0.0, 0.2],
+    "brier": [0.05, 0.1, 0.4, 0.1, 0.0, 0.05],
+}
 
 
-def table(counts=COUNTS, hd95=HD95, patients=PATIENTS):
+def table(counts=COUNTS, hd95=HD95, patients=PATIENTS, **more):
     foreground = np.array(counts)
-    surfaces = np.repeat(np.array(hd95, dtype=float)[:, None, None], 3, axis=2)
+    distances = np.array(hd95, dtype=float)[:, None]
     return score_rows(
         np.stack([foreground[:, ::-1], foreground], axis=1),
-        surfaces,
+        dict.fromkeys(DISTANCES, distances) | {name: np.array(values)[:, None] for name, values in more.items()},
         cases=[{"case": f"c{n}", "patient": patient, "domain": ""} for n, patient in enumerate(patients)],
         diagonals=[14.0] * len(counts),
         classes=["background", "nodule"],
@@ -34,7 +48,7 @@ def table(counts=COUNTS, hd95=HD95, patients=PATIENTS):
 
 
 def test_hand_computed_headline():
-    found = headline(table())
+    found = headline(table(**MORE))
     dice = [1, 2 / 3, 0, 0.75, 1, 0]
     expected = {
         "dice": sum(dice) / 6,
@@ -42,9 +56,28 @@ def test_hand_computed_headline():
         "iou": (1 + 0.5 + 0 + 0.6 + 1 + 0) / 6,
         "sensitivity": (1 + 1 + 0 + 0.75) / 4,
         "specificity": (1 + 0.75 + 1 + 5 / 6 + 1 + 0.95) / 6,
+        "precision": (1 + 0.5 + 0 + 0.75 + 0) / 5,
+        "balanced_accuracy": ((1 + 1) / 2 + (1 + 0.75) / 2 + (0 + 1) / 2 + (0.75 + 5 / 6) / 2) / 4,
+        "volumetric_similarity": (1 + (1 - 20 / 60) + 0 + 1 + 1 + 0) / 6,
         "patient_dice": (5 / 9 + 0.75 + 0.5) / 3,
-        "hd95": (0 + 4 + 14 + 2 + 0 + 14) / 6,
-        "hd95_median_finite": 1,
+        **dict.fromkeys(DISTANCES, (0 + 4 + 14 + 2 + 0 + 14) / 6),
+        "hd95_directed_voxel_without_both_empty": (0 + 4 + 14 + 2 + 14) / 5,
+        "hd95_directed_voxel_median_finite": 1,
+        "nsd_voxel": 3.25 / 6,
+        "nsd_voxel_without_both_empty": 2.25 / 5,
+        "reference_lesions": 7 / 6,
+        "lesion_f1_pooled": 2 * 4 / (2 * 4 + 3 + 2),
+        "lesion_f1_per_case": (1 + 2 / 3 + 0 + 4 / 5 + 1 + 0) / 6,
+        "missed_lesion_rate": 3 / 7,
+        "false_lesions_per_case": 2 / 6,
+        "ece": 0.15,
+        "brier": 0.7 / 6,
+        "n_left_out_dice": 0,
+        "n_left_out_sensitivity": 2,
+        "n_left_out_precision": 1,
+        "n_left_out_balanced_accuracy": 2,
+        "n_left_out_hd_voxel": 0,
+        "n_left_out_ece": 0,
         "false_alarm_rate": 1 / 2,
         "miss_rate": 1 / 4,
         "n_iou": 90 / 175,
@@ -52,8 +85,8 @@ def test_hand_computed_headline():
         "miou": (90 / 175 + 425 / 510) / 2,
         "pa": 515 / 600,
         "f1": (180 / 265 + 850 / 935) / 2,
-        "precision": 90 / 125,
-        "recall": 90 / 140,
+        "pooled_precision": 90 / 125,
+        "pooled_recall": 90 / 140,
         "prevalence": 140 / 600,
         "pa_all_background": 460 / 600,
         "n": 6,
@@ -66,7 +99,31 @@ def test_hand_computed_headline():
         "n_absent_classes": 0,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
-    assert set(found) == {*expected, "hd", "assd"}
+    columns = (*OVERLAPS, *MEASURED)
+    beside = {"dice", "iou", "volumetric_similarity", *DISTANCES, "nsd_voxel", "boundary_iou", "cldice"}
+    named = {*expected, *columns, *(f"n_left_out_{name}" for name in columns)}
+    assert set(found) == named | {f"{name}_without_both_empty" for name in beside}
+
+
+def test_what_was_not_measured_is_said_and_not_guessed():
+    found = headline(table())
+    assert (found["n_left_out_ece"], found["n_left_out_cldice"], found["n_left_out_false_lesions"]) == (6, 6, 6)
+    names = ("ece", "brier", "cldice", "lesion_f1_pooled", "lesion_f1_per_case", "missed_lesion_rate")
+    assert np.isnan([found[name] for name in names]).all()
+
+
+def test_pooled_lesion_f1_is_averaged_over_classes():
+    """A class whose lesions are all found and one whose are all missed, ten times as many."""
+    lesions = {"reference": [[1, 10]], "prediction": [[1, 0]], "detected": [[1, 0]], "false": [[0, 0]]}
+    frame = score_rows(
+        [[[80, 0, 0, 20], [10, 0, 0, 90], [0, 0, 10, 90]]],
+        {f"{name}_lesions": values for name, values in lesions.items()},
+        cases=[{"case": "c", "patient": "p", "domain": ""}],
+        diagonals=[14.0], classes=["background", "one", "two"], unit="px", split_side="test", leaky=False,
+    )  # fmt: skip
+    found = headline(frame)
+    assert (found["lesion_f1_pooled"], found["lesion_f1_per_case"]) == (0.5, 0.5)
+    assert found["missed_lesion_rate"] == pytest.approx(10 / 11)
 
 
 def test_predicting_background_everywhere_scores_its_share():
@@ -74,14 +131,14 @@ def test_predicting_background_everywhere_scores_its_share():
     found = headline(table(counts, [inf, inf], ["a", "b"]))
     assert found["pa"] == found["pa_all_background"] == pytest.approx(181 / 200)
     assert found["n_iou"] == found["dice"] == 0
-    assert found["hd95"] == 14
-    assert math.isnan(found["hd95_median_finite"])
+    assert found["hd95_directed_voxel"] == 14
+    assert math.isnan(found["hd95_directed_voxel_median_finite"])
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_equals_the_live_record(classes):
     draw = np.random.default_rng(5)
-    scores = CaseScores(classes, surface=True)
+    scores = CaseScores(classes, measure=True)
     for index in range(6):
         truth = draw.integers(0, classes, (13, 11), dtype=np.uint8) * (index != 2)
         prediction = np.where(draw.random(truth.shape) < 0.8, truth, 0) * (index != 4)
@@ -89,9 +146,10 @@ def test_equals_the_live_record(classes):
     rows = scores.gathered()
     frame = score_rows(
         rows.counts,
-        rows.surfaces,
+        rows.columns(),
         cases=[{"case": str(index), "patient": str(index // 2), "domain": ""} for index in rows.index],
         diagonals=rows.diagonals,
+        tolerances=rows.tolerances,
         classes=["background", "nodule", "cyst"][:classes],
         unit="px",
         split_side="test",
@@ -107,8 +165,9 @@ def test_equals_the_live_record(classes):
 
 
 def test_unlabelled_case_is_left_out_and_counted():
-    found = headline(table([[10, 0, 0, 90], [0, 0, 0, 0]], [0, 0], ["a", "b"]))
+    found = headline(table([[10, 0, 0, 90], [0, 0, 0, 0]], [0, nan], ["a", "b"]))
     assert (found["dice"], found["n"], found["n_undefined"], found["miss_rate"]) == (1, 2, 1, 0)
+    assert (found["hd_voxel"], found["n_left_out_hd_voxel"], found["n_left_out_dice"]) == (0, 1, 1)
 
 
 def test_rows_of_two_runs_are_refused():

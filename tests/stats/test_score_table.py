@@ -22,10 +22,27 @@ CASES = [
 ]
 #         tp  fp  fn  tn
 COUNTS = [[30, 4, 7, 59], [0, 0, 25, 75], [0, 0, 0, 100], [0, 1, 0, 99]]
-DISTANCES = [[1 / 3, 0.1 + 0.2, 1e-17], [inf] * 3, [0, 0, 0], [inf] * 3]
+MEASURED = {
+    "hd_voxel": [1 / 3, inf, 0, inf],
+    "hd95_directed_voxel": [0.1 + 0.2, inf, 0, inf],
+    "hd95_pooled_voxel": [0.25, inf, 0, inf],
+    "assd_pooled_voxel": [1e-17, inf, 0, inf],
+    "masd_voxel": [1e-17, inf, 0, inf],
+    "nsd_voxel": [0.1 + 0.2, 0, 1, 0],
+    "boundary_iou": [1 / 3, 0, 1, 0],
+    "cldice": [1 / 7, 0, 1, 0],
+    "reference_lesions": [3, 1, 0, 0],
+    "prediction_lesions": [2, 0, 0, 1],
+    "detected_lesions": [2, 0, 0, 0],
+    "false_lesions": [0, 0, 0, 1],
+    "split_lesions": [0, 0, 0, 0],
+    "merged_lesions": [1, 0, 0, 0],
+    "ece": [0.1, 0.2, 0, 0.3],
+    "brier": [0.01, 1 / 3, 0, 1],
+}
 
 
-def rows(cases=CASES, counts=COUNTS, distances=DISTANCES, **changes):
+def rows(cases=CASES, counts=COUNTS, measured=MEASURED, **changes):
     foreground = np.array(counts)
     options = {
         "cases": cases,
@@ -36,8 +53,8 @@ def rows(cases=CASES, counts=COUNTS, distances=DISTANCES, **changes):
         "leaky": False,
     }
     both = np.stack([foreground[:, ::-1], foreground], axis=1)
-    surfaces = None if distances is None else np.array(distances)[:, None]
-    return score_rows(both, surfaces, **(options | changes))
+    columns = None if measured is None else {name: np.array(values)[:, None] for name, values in measured.items()}
+    return score_rows(both, columns, **(options | changes))
 
 
 def test_rows_hold_the_raw_values():
@@ -46,7 +63,14 @@ def test_rows_hold_the_raw_values():
     assert frame["dice"].tolist() == pytest.approx([60 / 71, 0, 1, 0])
     assert frame["sensitivity"].tolist() == pytest.approx([30 / 37, 0, math.nan, math.nan], nan_ok=True)
     assert frame["precision"].tolist() == pytest.approx([30 / 34, 0, math.nan, 0], nan_ok=True)
-    assert frame["hd"].tolist() == [1 / 3, inf, 0, inf]
+    assert frame["balanced_accuracy"].tolist() == pytest.approx(
+        [(30 / 37 + 59 / 63) / 2, 0.5, math.nan, math.nan], nan_ok=True
+    )
+    assert frame["volumetric_similarity"].tolist() == pytest.approx([1 - 3 / 71, 0, 1, 0])
+    for name, values in MEASURED.items():
+        assert frame[name].tolist() == values, name
+    assert frame["merged_lesions"].dtype == np.int64
+    assert frame["tolerance"].tolist() == [1] * 4
     assert frame["reference_size"].tolist() == [37, 25, 0, 0]
     assert frame["empty_reference"].tolist() == [0, 0, 1, 1]
     assert frame["empty_prediction"].tolist() == [0, 1, 1, 0]
@@ -55,15 +79,17 @@ def test_rows_hold_the_raw_values():
 
 def test_several_classes_follow_each_other_within_a_case():
     counts = np.random.default_rng(0).integers(1, 9, (2, 3, 4))
-    distances = np.arange(12.0).reshape(2, 2, 3)
+    distances = {"hd_voxel": [[3, 5], [6, 6]], "assd_pooled_voxel": [[2, 5], [3, 4]]}
     names = ["background", "gland", "cyst"]
     options = {"cases": CASES[:2], "diagonals": [5, 6], "unit": "mm", "split_side": "val", "leaky": True}
+    options["tolerances"] = [2.5, 3.5]
     frame = score_rows(counts, distances, classes=names, **options)
     assert frame["case"].tolist() == ["007", "007", 'b,"x"', 'b,"x"']
     assert frame["class_name"].tolist() == ["gland", "cyst"] * 2
     assert frame["class_index"].tolist() == [1, 2, 1, 2]
     assert frame["tp"].tolist() == counts[:, 1:, 0].ravel().tolist()
-    assert frame["assd"].tolist() == [2, 5, 8, 11]
+    assert frame["assd_pooled_voxel"].tolist() == [2, 5, 3, 4]
+    assert frame["tolerance"].tolist() == [2.5, 2.5, 3.5, 3.5]
     assert frame["diagonal"].tolist() == [5, 5, 6, 6]
     assert frame["leaky"].tolist() == [1] * 4
 
@@ -75,15 +101,27 @@ def test_round_trip_is_exact(tmp_path):
     assert read_scores(path)["case"].tolist() == [case["case"] for case in CASES]
     assert {str(kind) for kind in read_scores(path).dtypes[["tp", "leaky", "class_index"]]} == {"int64"}
     text = path.read_text(encoding="utf-8")
-    assert ",inf,inf,inf," in text
-    assert ",nan,1.0,nan,0.0,0.0,0.0," in text
+    assert ",inf,inf,inf,inf,inf,0.0,0.0,0.0,1,0,0,0,0,0,0.2," in text
+    assert ",1.0,1.0,nan,1.0,nan,nan,1.0,0.0,0.0,0.0,0.0,0.0,1.0,1.0,1.0,0,0,0,0,0,0,0.0,0.0," in text
     write_scores(read_scores(path), tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
 
 
-def test_unmeasured_distances_are_allowed(tmp_path):
-    write_scores(rows(distances=None), tmp_path / "scores.csv")
-    assert read_scores(tmp_path / "scores.csv")["hd"].isna().all()
+def test_what_was_not_measured_is_nan_throughout(tmp_path):
+    write_scores(rows(measured=None), tmp_path / "scores.csv")
+    found = read_scores(tmp_path / "scores.csv")
+    assert found[list(MEASURED)].isna().all().all()
+    write_scores(found, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "scores.csv").read_bytes()
+
+
+def test_a_case_without_a_labelled_pixel_has_no_distance():
+    counts = [COUNTS[0], [0, 0, 0, 0]]
+    parts = {name: [values[0], math.nan] for name, values in MEASURED.items()}
+    parts |= {name: [values[0], 0] for name, values in MEASURED.items() if name.endswith("_lesions")}
+    assert rows(cases=CASES[:2], counts=counts, measured=parts)["nsd_voxel"].isna().tolist() == [False, True]
+    with pytest.raises(ScoreError, match="line 3 .* column 'cldice': 1.0 must be nan without a labelled pixel"):
+        rows(cases=CASES[:2], counts=counts, measured=parts | {"cldice": [0.5, 1]})
 
 
 def test_a_refused_table_leaves_the_old_one(tmp_path):
@@ -123,11 +161,29 @@ FAULTS = {  # row (0-based), column, text put there, what the message must say
     "class": (2, "class_index", "0", "line 4 .* column 'class_index': 0 must be >= 1"),
     "duplicate": (3, "case", "007", "line 5 .* column 'case': 007 stands twice"),
     "no name": (1, "patient", "", "line 3 .* column 'patient':  must not be empty"),
-    "finite distance of a missed mask": (1, "hd", "12.5", "line 3 .* column 'hd': 12.5 must be inf"),
-    "infinite distance": (0, "assd", "inf", "line 2 .* column 'assd': inf must be inf with exactly one"),
+    "sum of sensitivities": (0, "balanced_accuracy", "0.8", "line 2 .* 'balanced_accuracy': 0.8 contradicts tp"),
+    "volume": (3, "volumetric_similarity", "nan", "line 5 .* 'volumetric_similarity': nan contradicts tp"),
+    "finite distance of a missed mask": (1, "hd_voxel", "12.5", "line 3 .* column 'hd_voxel': 12.5 must be inf"),
+    "infinite distance": (0, "masd_voxel", "inf", "line 2 .* column 'masd_voxel': inf must be inf with exactly one"),
+    "distance beyond the image": (0, "hd_voxel", "14.2", "line 2 .* 'hd_voxel': 14.2 must not exceed diagonal"),
+    "more than the largest": (0, "hd95_pooled_voxel", "0.34", "line 2 .* 0.34 must not exceed hd_voxel"),
+    "share above 1": (0, "nsd_voxel", "1.01", "line 2 .* 'nsd_voxel': 1.01 must be a share from 0 to 1"),
+    "share of a missed mask": (1, "boundary_iou", "0.1", "line 3 .* 0.1 must be 0 with exactly one empty mask"),
+    "share of empty masks": (2, "cldice", "0.0", "line 4 .* 'cldice': 0.0 must be 1 with both masks empty"),
+    "share gone": (0, "cldice", "nan", "line 2 .* 'cldice': nan must be a share"),
+    "half a lesion": (0, "split_lesions", "0.5", "line 2, column 'split_lesions': '0.5' is not a whole number"),
+    "lesion gone": (0, "merged_lesions", "nan", "line 2, column 'merged_lesions': 'nan' is not a whole number"),
+    "negative lesions": (0, "false_lesions", "-1", "line 2 .* 'false_lesions': -1 must be >= 0"),
+    "lesions of nothing": (2, "reference_lesions", "1", "line 4 .* 1 must be 0 with an empty reference"),
+    "no lesion of something": (3, "prediction_lesions", "0", "line 5 .* 0 must be 0 with an empty prediction, else"),
+    "more found than there": (0, "detected_lesions", "4", "line 2 .* 4 must not exceed reference_lesions"),
+    "more false than found": (3, "false_lesions", "2", "line 5 .* 2 must not exceed prediction_lesions"),
+    "calibration": (1, "ece", "1.5", "line 3 .* 'ece': 1.5 must lie from 0 to 1"),
+    "calibration gone": (1, "brier", "nan", "line 3 .* 'brier': nan must lie from 0 to 1, or be nan in every row"),
+    "tolerance": (2, "tolerance", "0", "line 4 .* 'tolerance': 0.0 must be finite and > 0"),
     "distance of empty masks": (2, "hd95_directed_voxel", "1", "line 4 .* must be 0 with both masks empty"),
-    "negative distance": (0, "hd", "-1", "line 2 .* column 'hd': -1.0 must be a distance"),
-    "undefined distance": (0, "hd", "nan", "line 2 .* column 'hd': nan must be a distance"),
+    "negative distance": (0, "hd_voxel", "-1", "line 2 .* column 'hd_voxel': -1.0 must be a distance"),
+    "undefined distance": (0, "hd_voxel", "nan", "line 2 .* column 'hd_voxel': nan must be a distance"),
     "diagonal": (3, "diagonal", "inf", "line 5 .* column 'diagonal': inf must be finite"),
     "text": (1, "fp", "3.0", "line 3, column 'fp': '3.0' is not a whole number"),
     "empty field": (1, "fn", "", "line 3, column 'fn': '' is not a whole number"),
@@ -173,13 +229,13 @@ def test_damaged_files_are_named(table, tmp_path):
     path, lines = table
     whole = path.read_bytes()
     path.write_bytes(whole[:-40])
-    with pytest.raises(ScoreError, match=r"scores.csv, line 5: \d+ fields under 25 columns"):
+    with pytest.raises(ScoreError, match=r"scores.csv, line 5: \d+ fields under 41 columns"):
         read_scores(path)
     path.write_bytes(whole.replace("ä".encode(), b"\xff"))
     with pytest.raises(ScoreError, match="cannot read the score table"):
         read_scores(path)
     with pytest.raises(ScoreError, match=r"missing: \['dice'\], unknown: \['DSC'\]"):
-        read_scores(rewrite(path, [[name.replace("dice", "DSC") for name in lines[0]], *lines[1:]]))
+        read_scores(rewrite(path, [["DSC" if name == "dice" else name for name in lines[0]], *lines[1:]]))
     with pytest.raises(ScoreError, match="all must stand once and in order"):
         read_scores(rewrite(path, [[*line, line[0]] for line in lines]))
     with pytest.raises(ScoreError, match="no rows"):
@@ -190,11 +246,28 @@ def test_damaged_files_are_named(table, tmp_path):
         read_scores(tmp_path / "absent.csv")
 
 
+FIRST_VERSION = (
+    "case,patient,domain,split_side,leaky,class_index,class_name,tp,fp,fn,tn,reference_size,prediction_size,dice,iou,"
+    "sensitivity,specificity,precision,hd,hd95_directed_voxel,assd,diagonal,unit,empty_reference,empty_prediction\n"
+)
+
+
+def test_a_table_of_an_older_version_says_so(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text(FIRST_VERSION + "a,a,,test,0,1,nodule,1,0,0,3,1,1,1,1,1,1,1,0,0,0,2.8,px,0,0\n")
+    with pytest.raises(ScoreError, match=r"scores\.csv: written by an older medseg .* `medseg evaluate run=FOLDER`"):
+        read_scores(path)
+
+
 def test_misshapen_input_is_named():
     with pytest.raises(ScoreError, match=r"counts has shape \(4, 2, 4\), but cases and classes ask for \(3, 2, 4\)"):
         rows(cases=CASES[:3])
-    with pytest.raises(ScoreError, match=r"surfaces has shape \(3, 1, 3\)"):
-        rows(distances=DISTANCES[:3])
+    with pytest.raises(ScoreError, match=r"ece has shape \(3, 1\)"):
+        rows(measured={"ece": [0.1, 0.2, 0.3]})
+    with pytest.raises(ScoreError, match=r"unknown column hd95; there are hd_voxel, "):
+        rows(measured={"hd95": [0, 0, 0, 0]})
+    with pytest.raises(ScoreError, match=r"column 'split_lesions': dtype float64, must be whole numbers"):
+        rows(measured={"split_lesions": [0.5, 0, 0, 0]})
     with pytest.raises(ScoreError, match=r"diagonals has shape \(1,\)"):
         rows(diagonals=[1.0])
     with pytest.raises(ScoreError, match=r"score rows, line 3 .* column 'case': 007 stands twice"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from medseg import runs
+from medseg import ledger, runs
 from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.errors import ConfigError
 
@@ -76,6 +76,7 @@ def marks(composed: DictConfig) -> Path:
             "run of a network with marks, for instance net=mgunet."
         )
     data = run.data()
+    ledger.append(ledger.path_in(config.paths.outputs), ledger.access("marks", [run.record]))
     folder = run.folder / "evaluations" / "marks"
     folder.mkdir(parents=True, exist_ok=True)
     module = instantiate(run.config["method"], net=run.net, _recursive_=True)

@@ -1,7 +1,7 @@
 """``medseg predict``: the label maps that a finished run predicts for a folder of images."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from torch import nn
+    import numpy as np
 
     from medseg.data.cases import Case
     from medseg.data.datamodule import SegmentationData
@@ -36,6 +36,7 @@ def predict(composed: DictConfig) -> Path:
     from hydra.utils import instantiate
 
     from medseg.data.sources.unlabelled import find_images
+    from medseg.evaluation.refined import Refinement, read_refinement, refined_predictor
 
     config = freeze(composed, choices(composed))
     if config.format not in FORMATS:
@@ -53,9 +54,10 @@ def predict(composed: DictConfig) -> Path:
     cases = data.missing.select(cases, channels=data.card.channels, name=str(source))
     _check_format(config.format, cases, data)
     target.mkdir(parents=True, exist_ok=True)
-    net = run.net.to(config.device)
+    refinement = Refinement() if config.refinement is None else read_refinement(Path(config.refinement))
+    predictor = refined_predictor(run.net.to(config.device), data, refinement)
     for case in track(cases, description="predicting", transient=True):
-        _predict_case(net, case, data, target, config.format)
+        _predict_case(predictor, case, data, target, config.format)
     log.info("%d label maps written to %s", len(cases), target)
     return target
 
@@ -70,24 +72,25 @@ def _check_format(form: str, cases: Sequence["Case"], data: "SegmentationData") 
             raise DataError(f"{first}: format=dicom_seg needs a folder with a DICOM series; use format=mask.")
 
 
-def _predict_case(net: "nn.Module", case: "Case", data: "SegmentationData", target: Path, form: str) -> None:
+def _predict_case(
+    predictor: "Callable[..., np.ndarray]", case: "Case", data: "SegmentationData", target: Path, form: str
+) -> None:
     """Predict one case and write its label map."""
     from medseg.data.files import read_pictures
     from medseg.data.missing import available_channels
-    from medseg.evaluation.predict import predict_image
 
     channels = data.card.in_channels
     available = available_channels(case, channels=channels)
     if not data.is_volume:
         image = read_pictures(case, channels=channels)
-        labels = predict_image(net, image, data, available=available, case_id=case.id)
+        labels = predictor(image, available=available, case_id=case.id)
         data.write_labels(target / f"{case.id}.png", labels)
         return
     from medseg.data.predictions import save_prediction
     from medseg.data.volumes.cases import read_volume_case
 
     volume = read_volume_case(case, channels=channels, labels=data.labels)
-    labels = predict_image(net, volume.image, data, spacing=volume.grid.spacing, available=available)
+    labels = predictor(volume.image, spacing=volume.grid.spacing, available=available)
     if form == "mask":
         save_prediction(target, case, labels, declared=data.labels)
         return

@@ -9,15 +9,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pandas import DataFrame
 
-from medseg import runs
+from medseg import ledger, runs
 from medseg.commands.assembly import Parts
 from medseg.commands.forward_cost import forward_cost, interaction_of, kind_of
 from medseg.commands.systems import system_of
 from medseg.evaluation.pictures import draw_curves, draw_overlays
-from medseg.evaluation.score import score_side
+from medseg.evaluation.score import reliability_side, score_side, write_tables
 from medseg.mirror import mirror_run, start_run
+from medseg.selection import selection_of
 from medseg.stats.aggregate import headline
-from medseg.stats.table import write_scores
+from medseg.stats.case_table import case_table, write_case_table
 from medseg.training.cost import PeakMemory, parameter_counts
 
 
@@ -59,6 +60,7 @@ class Recording:
                 "leaky": data.split.leaky,
                 "seed": data.split.seed,
             },
+            "selection": selection_of(config, net, split=data.split, patients=data.patients()),
             # Names what a step took from elsewhere, such as the coarse run of a cascade.
             "preprocess": data.preprocess.recipe,
             "model": {
@@ -113,12 +115,17 @@ class Recording:
 
     def score(self) -> None:
         """Score the test side on the native grid and draw curves and overlays; all processes take part."""
+        if self.writes:  # noted before anything is looked at
+            entry = ledger.access("train-score", [self.record])
+            self.record["ledger"] = ledger.append(ledger.path_in(self.config["paths"]["outputs"]), entry)
         scores = score_side(
             self.parts.trainer, self.parts.module, self.parts.data, "test", predictions=self.folder / "predictions"
         )
         if not self.writes:
             return
-        write_scores(scores, self.folder / "scores.csv")
+        reliability = reliability_side(self.parts.module, self.parts.data, "test")
+        write_tables(self.folder, scores, reliability)
+        write_case_table(case_table(self.parts.data.cases("test")), self.folder / "cases.csv")
         self.record["summary"] = {f"test/{name}": value for name, value in headline(scores).items()}
         self._draw(scores)
 

@@ -28,7 +28,20 @@ def show_scores(scores: DataFrame, folder: Path, unit: str) -> None:
     from medseg.stats.aggregate import headline
 
     values = headline(scores)
-    rows = [[name, f"{value:.4f}" if isinstance(value, float) else str(value)] for name, value in values.items()]
-    show_table(f"{len(scores)} rows, distances in {unit}", ["score", "value"], rows)
+    rows = []
+    for name, value in values.items():
+        if name.startswith("n_left_out_") or name.endswith("_without_both_empty"):
+            continue  # stand beside their score
+        beside = (values.get(f"{name}_without_both_empty"), values.get(f"n_left_out_{name}"))
+        rows.append([name, _text(value), *(_text(number) for number in beside)])
+    columns = ["score", "value", "without both empty", "rows left out"]
+    show_table(f"{len(scores)} rows, distances in {unit}", columns, rows)
     Console().print(f"[bold]{folder / 'scores.csv'}[/bold]  one row per case and class")
     Console().print(f"[bold]{folder / 'overlays.png'}[/bold]  worst, median and best cases")
+
+
+def _text(value: float | None) -> str:
+    """Return a number as printed, whole ones without a point; nothing where there is none."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -218,6 +218,10 @@ class SegmentationData(LightningDataModule):
         split, _, cases, _ = self._prepared()
         return [cases[identifier] for identifier in split.sides[side]]
 
+    def patients(self) -> dict[str, str]:
+        """Return the patient of every case by its id, of all sides."""
+        return {identifier: case.patient for identifier, case in self._prepared()[2].items()}
+
     def read(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
         """Return native image and label map (uint8) of a case, decoded from its files.
 

@@ -15,6 +15,7 @@ from medseg.data.groups import Group, deal, largest_remainder, patient_groups
 from medseg.data.twins import SUFFIX, add_twins, original_id
 from medseg.errors import ConfigError, DataError
 from medseg.rng import derive, generator
+from medseg.selection import ROLES
 
 SIDES = ("train", "val", "test")
 
@@ -42,8 +43,15 @@ class Split:
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def write(self, path: Path) -> None:
-        """Write the split as JSON, with its hash."""
-        content = {"name": self.name, "seed": self.seed, "leaky": self.leaky, "hash": self.hash, "sides": self.sides}
+        """Write the split as JSON, with its hash and what each side is for; the roles are no part of the hash."""
+        content = {
+            "name": self.name,
+            "seed": self.seed,
+            "leaky": self.leaky,
+            "hash": self.hash,
+            "roles": ROLES,
+            "sides": self.sides,
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -62,6 +70,8 @@ def read_split(path: Path) -> Split:
         raise DataError(f"{path}: split file is missing; name an existing one with split.path=FILE.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a split file ({error!r}); write one with Split.write.") from None
+    if content.get("roles", ROLES) != ROLES:  # files written before there were roles have none
+        raise DataError(f"{path}: roles are {content['roles']}, but sides serve as {ROLES}; move cases, not roles.")
     if content.get("hash", split.hash) != split.hash:
         raise DataError(
             f"{path}: sides do not match the stored hash; restore the file, or delete 'hash' to accept them."

@@ -7,7 +7,9 @@ from lightning.pytorch.callbacks import Callback
 from pandas import DataFrame
 
 from medseg.data.datamodule import SegmentationData
-from medseg.stats.table import score_rows
+from medseg.metrics.epoch import CaseRows
+from medseg.stats.reliability import reliability_rows, write_reliability
+from medseg.stats.table import score_rows, write_scores
 from medseg.training.callbacks import SavePredictions
 from medseg.training.module import SegmentationModule
 
@@ -29,19 +31,55 @@ def score_side(
     callbacks.extend(writer)
     try:
         module.test_scores.reset()
+        module.nsd_tolerance = data.card.nsd_tolerance
         trainer.test(module, dataloaders=data.evaluation_dataloader(side), verbose=False)
     finally:
         for callback in writer:
             callbacks.remove(callback)
-    rows = module.test_rows
+    return table_of(module.test_rows, data, side)
+
+
+def table_of(rows: CaseRows, data: SegmentationData, side: str) -> DataFrame:
+    """Return the score table of what was recorded of a side's cases.
+
+    Args:
+        rows: indices are places in ``data.cases(side)``.
+        data: whose card and split say the rest.
+        side: that was scored.
+    """
     cases = [data.cases(side)[number] for number in rows.index]
     return score_rows(
         rows.counts,
-        rows.surfaces,
+        rows.columns(),
         cases=[{"case": case.id, "patient": case.patient, "domain": case.domain} for case in cases],
         diagonals=rows.diagonals,
         classes=list(data.card.classes),
         unit=data.card.unit,
         split_side=side,
         leaky=data.split.leaky,
+        tolerances=rows.tolerances,
     )
+
+
+def reliability_side(module: SegmentationModule, data: SegmentationData, side: str) -> DataFrame | None:
+    """Return the reliability table of what :func:`score_side` scored last; None without probabilities.
+
+    Args:
+        module: the one that was scored.
+        data: with the same cases.
+        side: the side that was scored.
+    """
+    rows = module.test_rows
+    if rows.reliability is None:
+        return None
+    cases = data.cases(side)
+    return reliability_rows(rows.reliability, [cases[number].id for number in rows.index])
+
+
+def write_tables(folder: Path, scores: DataFrame, reliability: DataFrame | None) -> None:
+    """Write ``scores.csv`` and ``reliability.csv``; one of an earlier evaluation that no longer holds is removed."""
+    write_scores(scores, folder / "scores.csv")
+    if reliability is None:
+        (folder / "reliability.csv").unlink(missing_ok=True)
+    else:
+        write_reliability(reliability, folder / "reliability.csv")

@@ -13,8 +13,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 from medseg import scores
 from medseg.errors import ScoreError
+from medseg.metrics.case import BINS, CaseMeasures, measure_case
 from medseg.metrics.overlap import confusion_counts, label_map
-from medseg.metrics.surface import border_distances, diagonal
+from medseg.metrics.surface import diagonal
 from medseg.types import IGNORE
 
 
@@ -25,19 +26,29 @@ class CaseRows:
     Attributes:
         index: (N,) int64, strictly increasing.
         counts: (N, K, 4) int64 in the order of ``medseg.scores.COUNTS``, background included.
-        surfaces: (N, K-1, 3) float64 in the order of ``medseg.scores.DISTANCES``, inf for exactly one empty mask; None
-            if distances were not asked for.
+        measured: (N, K-1, 16) float64 in the order of ``medseg.scores.MEASURED``; None if only counts were asked for.
+        reliability: (N, K-1, 15, 3) float64, the bins of :class:`medseg.metrics.case.CaseMeasures`; None if no case
+            came with probabilities.
         diagonals: (N,) float64, the physical diagonal of each case's grid.
+        tolerances: (N,) float64, of ``nsd_voxel``.
     """
 
     index: NDArray[np.int64]
     counts: NDArray[np.int64]
-    surfaces: NDArray[np.float64] | None
+    measured: NDArray[np.float64] | None
+    reliability: NDArray[np.float64] | None
     diagonals: NDArray[np.float64]
+    tolerances: NDArray[np.float64]
+
+    def columns(self) -> dict[str, NDArray[np.float64]] | None:
+        """Return the measurements by name, each (N, K-1), as ``medseg.stats.table.score_rows`` takes them."""
+        if self.measured is None:
+            return None
+        return {name: self.measured[..., place] for place, name in enumerate(scores.MEASURED)}
 
 
 class CaseScores(Metric):
-    """Keep confusion counts (and border distances) of every case; compute the headline from them.
+    """Keep the counts of every case, and if asked all else that a score table says; gather them over processes.
 
     Nothing is averaged while batches come in, so the result does not depend on batch size, on a short last batch or on
     how many processes share the split. States are lists that torchmetrics concatenates over processes; a case that
@@ -46,7 +57,7 @@ class CaseScores(Metric):
 
     Args:
         num_classes: classes K, background included.
-        surface: also measure border distances; they run on the CPU, one case at a time.
+        measure: also measure what :func:`medseg.metrics.case.measure_case` does, on the CPU, one case at a time.
         prefix: put before every key of ``compute``, for instance ``val/``.
         kwargs: for ``torchmetrics.Metric`` (``sync_on_compute``, ``process_group``, ...).
     """
@@ -56,14 +67,16 @@ class CaseScores(Metric):
 
     case_index: list[Tensor]
     case_counts: list[Tensor]
-    case_surfaces: list[Tensor]
+    case_measured: list[Tensor]
+    case_reliability: list[Tensor]
     case_diagonals: list[Tensor]
+    case_tolerances: list[Tensor]
 
-    def __init__(self, num_classes: int, *, surface: bool = False, prefix: str = "", **kwargs: Any) -> None:
+    def __init__(self, num_classes: int, *, measure: bool = False, prefix: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if num_classes < 2:
             raise ScoreError(f"CaseScores: num_classes={num_classes}; give at least 2, background included.")
-        self.num_classes, self.surface, self.prefix = num_classes, surface, prefix
+        self.num_classes, self.measure, self.prefix = num_classes, measure, prefix
         for name in self._empty():
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -74,6 +87,8 @@ class CaseScores(Metric):
         *,
         index: int | Tensor,
         spacing: Sequence[float] | None = None,
+        tolerance: float = 1.0,
+        probabilities: NDArray[Any] | None = None,
     ) -> None:
         """Record one case on its native grid, or a batch when ``index`` is a (B,) tensor.
 
@@ -82,11 +97,20 @@ class CaseScores(Metric):
             truth: the same shape; ``IGNORE`` pixels are left out.
             index: position of the case in its dataset.
             spacing: size of a pixel along each axis of S, 1 each if not given.
+            tolerance: of ``nsd_voxel``, in the unit of the spacing.
+            probabilities: (K - 1, *S) of the foreground classes of one case; None where they are not known.
 
         Raises:
             ScoreError: shapes differ, labels are not whole numbers or outside 0..K-1 (on the CPU; a CUDA batch is
                 not inspected, which would stall the device).
         """
+        if self.measure and (not isinstance(index, Tensor) or index.ndim == 0):
+            found = measure_case(
+                _array(prediction), _array(truth), num_classes=self.num_classes, spacing=spacing, tolerance=tolerance,
+                probabilities=probabilities,
+            )  # fmt: skip
+            self.record(int(index), found)
+            return
         if not isinstance(index, Tensor) or index.ndim == 0:
             index, prediction, truth = torch.tensor([int(index)]), prediction[None], truth[None]
         if prediction.shape != truth.shape or len(prediction) != len(index):
@@ -94,16 +118,38 @@ class CaseScores(Metric):
                 f"batch of {tuple(prediction.shape)} predictions, {tuple(truth.shape)} masks and {len(index)} indices; "
                 "give one of each per case."
             )
-        if isinstance(prediction, Tensor) and isinstance(truth, Tensor) and prediction.is_cuda and not self.surface:
-            counts, surfaces = batch_counts(prediction, truth, self.num_classes), None
+        if self.measure:
+            for number, labels, mask in zip(index.tolist(), prediction, truth, strict=True):
+                self.update(labels, mask, index=number, spacing=spacing, tolerance=tolerance)
+            return
+        if isinstance(prediction, Tensor) and isinstance(truth, Tensor) and prediction.is_cuda:
+            counts = batch_counts(prediction, truth, self.num_classes)
         else:
-            counts, surfaces = self._measured(_array(prediction), _array(truth), spacing)
+            pairs = zip(_array(prediction), _array(truth), strict=True)
+            counts = torch.from_numpy(np.stack([confusion_counts(*pair, self.num_classes) for pair in pairs]))
         size = diagonal(truth.shape[1:], spacing)
         self.case_index.append(index.detach().to(self.device, torch.int64))
         self.case_counts.append(counts.to(self.device))
         self.case_diagonals.append(torch.full((len(index),), size, dtype=torch.float64, device=self.device))
-        if surfaces is not None:
-            self.case_surfaces.append(surfaces.to(self.device))
+        self.case_tolerances.append(torch.full((len(index),), tolerance, dtype=torch.float64, device=self.device))
+
+    def record(self, index: int, found: CaseMeasures) -> None:
+        """Record one case that was measured elsewhere, for instance in another thread.
+
+        Args:
+            index: position of the case in its dataset.
+            found: its measurements.
+        """
+        parts = {
+            "case_index": np.int64(index),
+            "case_counts": found.counts,
+            "case_measured": found.measured,
+            "case_reliability": found.reliability,
+            "case_diagonals": np.float64(found.diagonal),
+            "case_tolerances": np.float64(found.tolerance),
+        }
+        for name, value in parts.items():
+            getattr(self, name).append(torch.from_numpy(np.array(value)[None]).to(self.device))
 
     def update_batch(self, labels: Tensor, mask: Tensor, index: Tensor) -> None:
         """Record (B, *S) labels against (B, *S) masks for the cases ``index`` (B,); the way of the validation loop.
@@ -113,19 +159,15 @@ class CaseScores(Metric):
         self.update(labels, mask, index=index)
 
     def compute(self) -> dict[str, float]:
-        """Return the headline numbers as fractions, each key behind ``prefix``.
+        """Return what the counts say, as fractions, each key behind ``prefix``.
 
         Those of ``medseg.scores.case_means`` (per case) and ``medseg.scores.Pooled.headline`` (one summed confusion
-        matrix), and with distances ``hd``, ``hd95``, ``assd``: means in which one empty mask counts as the diagonal.
+        matrix); what else was measured has its means in ``medseg.stats.aggregate.headline``.
         """
         rows = self._rows()
         if not len(rows.index):
             raise ScoreError("CaseScores: no case was recorded; call update before compute.")
         values = scores.case_means(rows.counts[:, 1:]) | scores.pooled(rows.counts).headline()
-        if rows.surfaces is not None:
-            distances = scores.penalised(rows.surfaces, rows.diagonals[:, None, None])
-            names = ("hd", "hd95", "assd")
-            values |= {name: scores.mean_of_defined(distances[..., column]) for column, name in enumerate(names)}
         return {self.prefix + name: value for name, value in values.items()}
 
     def gathered(self) -> CaseRows:
@@ -140,17 +182,6 @@ class CaseScores(Metric):
         rows = self.gathered()
         return rows.index, rows.counts
 
-    def surfaces(self) -> NDArray[np.float64]:
-        """Return raw distances (N, K-1, 3) of all processes (see ``gathered``).
-
-        Raises:
-            ScoreError: distances were not asked for.
-        """
-        rows = self.gathered()
-        if rows.surfaces is None:
-            raise ScoreError("CaseScores: distances were not measured; construct it with surface=True.")
-        return rows.surfaces
-
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the states; a process without a case sends typed empty ones (torchmetrics would send float32)."""
         for name, empty in self._empty().items():
@@ -163,39 +194,23 @@ class CaseScores(Metric):
         return {
             "case_index": torch.empty(0, dtype=torch.int64, device=device),
             "case_counts": torch.empty(0, classes, 4, dtype=torch.int64, device=device),
-            "case_surfaces": torch.empty(0, classes - 1, len(scores.DISTANCES), dtype=torch.float64, device=device),
+            "case_measured": torch.empty(0, classes - 1, len(scores.MEASURED), dtype=torch.float64, device=device),
+            "case_reliability": torch.empty(0, classes - 1, BINS, 3, dtype=torch.float64, device=device),
             "case_diagonals": torch.empty(0, dtype=torch.float64, device=device),
+            "case_tolerances": torch.empty(0, dtype=torch.float64, device=device),
         }
-
-    def _measured(
-        self, prediction: NDArray[np.uint8], truth: NDArray[np.uint8], spacing: Sequence[float] | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return counts (B, K, 4) and, if asked for, distances (B, K-1, 3) of (B, *S) label maps on the CPU."""
-        cases = list(zip(prediction, truth, strict=True))
-        counts = [confusion_counts(labels, mask, self.num_classes) for labels, mask in cases]
-        if not self.surface:
-            return torch.from_numpy(np.stack(counts)), None
-        distances = [self._distances(labels, mask, spacing) for labels, mask in cases]
-        return torch.from_numpy(np.stack(counts)), torch.from_numpy(np.stack(distances))
-
-    def _distances(
-        self, prediction: NDArray[np.uint8], truth: NDArray[np.uint8], spacing: Sequence[float] | None
-    ) -> NDArray[np.float64]:
-        counted = truth != IGNORE
-        values = np.empty((self.num_classes - 1, len(scores.DISTANCES)))
-        for label in range(1, self.num_classes):
-            found = border_distances((prediction == label) & counted, truth == label, spacing=spacing)
-            values[label - 1] = [getattr(found, name) for name in scores.DISTANCES]
-        return values
 
     def _rows(self) -> CaseRows:
         gathered = {name: _joined(getattr(self, name), empty) for name, empty in self._empty().items()}
         index, first = np.unique(gathered["case_index"], return_index=True)
+        bins = gathered["case_reliability"][first] if self.measure else np.array(np.nan)
         return CaseRows(
             index=index,
             counts=gathered["case_counts"][first],
-            surfaces=gathered["case_surfaces"][first] if self.surface else None,
+            measured=gathered["case_measured"][first] if self.measure else None,
+            reliability=None if np.isnan(bins).all() else bins,
             diagonals=gathered["case_diagonals"][first],
+            tolerances=gathered["case_tolerances"][first],
         )
 
 

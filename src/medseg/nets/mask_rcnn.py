@@ -93,6 +93,7 @@ class MaskRCNN(nn.Module):
         super().__init__()
         self.in_channels = in_channels
         self.num_classes = num_classes
+        self.probabilistic = num_classes <= 2  # with more the classes' log-odds are compared, which is no softmax
         self.min_size = min_size
         self.smallest = smallest
         self.score = score

@@ -24,8 +24,8 @@ POOLED = {
     "miou": "mIoU",
     "pa": "PA",
     "f1": "F1 (mean of both classes)",
-    "precision": "Precision (nodule)",
-    "recall": "Recall (nodule)",
+    "pooled_precision": "Precision (nodule)",
+    "pooled_recall": "Recall (nodule)",
 }
 OF_THE_SPLIT = {"prevalence": "Foreground prevalence", "pa_all_background": "PA of predicting all background"}
 DICE_ROW = "Nodule Dice per case, 0 to 1 [95 % CI over patients]"
@@ -38,8 +38,8 @@ INTERACTIVE = (
 )
 PIXEL_ACCURACY = "Share of all test pixels, background included; high wherever nodules are small."
 HD95 = (
-    "Mean over cases of the larger of the two directed 95th percentiles of border distances; a case with exactly one "
-    "empty mask counts with the image diagonal."
+    "hd95_directed_voxel: mean over cases of the larger of the two directed 95th percentiles of border distances; a "
+    "case with exactly one empty mask counts with the image diagonal."
 )
 LEAKY_SPLIT = (
     "LEAKY: images and their rotated, shifted and noised twins are shuffled apart, so most test images have their twin "
@@ -110,7 +110,7 @@ def panel_a(
             printer.percent("pa"),
             printer.dice(),
             printer.number(lambda summary: summary.seed_sd) if several else None,
-            printer.number(lambda summary: summary.headline["hd95"], "{:.1f}", unit=unit_of(results)),
+            printer.number(lambda summary: summary.headline["hd95_directed_voxel"], "{:.1f}", unit=unit_of(results)),
             printer.parameters(),
             printer.number(lambda summary: summary.minutes, "{:.1f}", unit="min"),
             Cell(_note(printer)),

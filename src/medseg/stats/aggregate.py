@@ -4,29 +4,35 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from medseg import scores
 from medseg.errors import ScoreError
 
-POOLED = ("b_iou", "n_iou", "miou", "pa", "f1", "precision", "recall", "n_absent_classes")
+POOLED = ("b_iou", "n_iou", "miou", "pa", "f1", "pooled_precision", "pooled_recall", "n_absent_classes")
 
 
 def headline(frame: pd.DataFrame) -> dict[str, float]:
     """Return the numbers that describe one run on one side of a split, overlap as fractions.
 
-    - Over cases and foreground classes ``dice``, ``iou``, ``sensitivity``, ``specificity`` and the rest of
+    A key that is a column's name is the mean of that column over cases and foreground classes: of what is defined, with
+    ``n_left_out_<column>`` rows left out (undefined or not measured), distances with exactly one empty mask counted as
+    the image diagonal (``n_penalised`` rows). ``<column>_without_both_empty`` leaves out the rows in which both masks
+    are empty and which would count as perfect. Beside these:
+
+    - ``n`` cases, ``n_empty_reference``, ``n_empty_prediction``, ``n_both_empty``, ``n_undefined`` of
       ``medseg.scores.case_means``.
     - ``patient_dice``: the mean over patients of each patient's mean; ``n_patients``.
-    - ``hd``, ``hd95``, ``assd``: means in which exactly one empty mask counts as the image diagonal (``n_penalised``
-      rows); ``hd95_median_finite``: the median of the finite ones, to be read beside ``n_penalised``. NaN if not
-      measured.
+    - ``hd95_directed_voxel_median_finite``: the median of the finite ones, to be read beside ``n_penalised``.
+    - ``lesion_f1_pooled``: 2 detected / (2 detected + missed + false) of all cases' lesions together, averaged over
+      classes; ``lesion_f1_per_case``: the mean of each row's own, 1 with nothing to find and nothing found.
+      ``missed_lesion_rate``: share of all reference lesions that were missed; ``false_lesions_per_case``.
     - ``false_alarm_rate``: share of empty references with a prediction; ``miss_rate``: share of the other references
       without one.
-    - ``b_iou``, ``n_iou``, ``miou``, ``pa``, ``f1``, ``precision``, ``recall`` of ``medseg.scores.Pooled.headline``.
-      With several foreground classes the rows lack the background's counts: ``n_iou``, ``precision`` and ``recall``
-      remain, the others are NaN (``medseg.metrics.epoch.CaseScores`` has them). Rows of one class alone are read as
-      that class against all else.
+    - ``b_iou``, ``n_iou``, ``miou``, ``pa``, ``f1``, ``pooled_precision``, ``pooled_recall`` of
+      ``medseg.scores.Pooled.headline``. With several foreground classes the rows lack the background's counts:
+      ``n_iou``, ``pooled_precision`` and ``pooled_recall`` remain, the others are NaN
+      (``medseg.metrics.epoch.CaseScores`` has them). Rows of one class alone are read as that class against all else.
     - ``prevalence``: share of pixels that are foreground; ``pa_all_background``: the pixel accuracy without any.
 
     Args:
@@ -39,7 +45,8 @@ def headline(frame: pd.DataFrame) -> dict[str, float]:
     values = scores.case_means(counts)
     by_patient = frame.groupby("patient", sort=True)["dice"].mean()
     values |= {"patient_dice": scores.mean_of_defined(by_patient), "n_patients": len(by_patient)}
-    return values | _distances(frame) | _detection(values, frame) | _pooled(counts) | _prevalence(counts)
+    values |= _measured(frame) | _lesions(frame, len(counts)) | _detection(values, frame)
+    return values | _pooled(counts) | _prevalence(counts)
 
 
 def foreground_counts(frame: pd.DataFrame) -> NDArray[np.int64]:
@@ -90,13 +97,41 @@ def _case_values(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     return rows.groupby(["case", "patient"], sort=True, as_index=False)["value"].mean()
 
 
-def _distances(frame: pd.DataFrame) -> dict[str, float]:
+def _measured(frame: pd.DataFrame) -> dict[str, float]:
+    """Return the mean of every measured column, and what entered it."""
+    both = ((frame["empty_reference"] == 1) & (frame["empty_prediction"] == 1)).to_numpy()
+    values: dict[str, float] = {}
+    for name in scores.MEASURED:
+        column = penalised_column(frame, name) if name in scores.DISTANCES else frame[name].to_numpy()
+        values |= scores.means_of(name, column, both)
     raw = frame["hd95_directed_voxel"].to_numpy()
     finite = raw[np.isfinite(raw)]
-    names = zip(("hd", "hd95", "assd"), scores.DISTANCES, strict=True)
-    values = {name: scores.mean_of_defined(penalised_column(frame, column)) for name, column in names}
     median = float(np.median(finite)) if finite.size else float("nan")
-    return values | {"hd95_median_finite": median, "n_penalised": int(np.isinf(raw).sum())}
+    return values | {"hd95_directed_voxel_median_finite": median, "n_penalised": int(np.isinf(raw).sum())}
+
+
+def lesion_f1(detected: ArrayLike, missed: ArrayLike, false: ArrayLike) -> NDArray[np.float64]:
+    """Return 2 detected / (2 detected + missed + false), 1 where all are 0; NaN where not measured."""
+    hit, errors = 2 * np.asarray(detected, dtype=np.float64), np.asarray(missed, dtype=np.float64) + false
+    both = hit + errors
+    return np.where(both == 0, 1.0, np.divide(hit, both, out=np.full(both.shape, np.nan), where=both > 0))
+
+
+def _lesions(frame: pd.DataFrame, cases: int) -> dict[str, float]:
+    reference, detected, false = (frame[f"{name}_lesions"] for name in ("reference", "detected", "false"))
+    if reference.isna().any():
+        names = ("lesion_f1_pooled", "lesion_f1_per_case", "missed_lesion_rate", "false_lesions_per_case")
+        return dict.fromkeys(names, float("nan"))
+    parts = pd.DataFrame({"detected": detected, "missed": reference - detected, "false": false})
+    labelled = frame[list(scores.COUNTS)].to_numpy().sum(axis=1) > 0
+    sums = parts.groupby(frame["class_index"]).sum()
+    total = int(reference.sum())
+    return {
+        "lesion_f1_pooled": float(lesion_f1(*(sums[name] for name in parts)).mean()),
+        "lesion_f1_per_case": scores.mean_of_defined(lesion_f1(*(parts[name] for name in parts))[labelled]),
+        "missed_lesion_rate": float(parts["missed"].sum() / total) if total else float("nan"),
+        "false_lesions_per_case": float(false.sum() / cases),
+    }
 
 
 def _detection(values: dict[str, float], frame: pd.DataFrame) -> dict[str, float]:
@@ -115,8 +150,8 @@ def _pooled(counts: NDArray[np.int64]) -> dict[str, float]:
     summed = scores.pooled(counts)
     return dict.fromkeys(POOLED, float("nan")) | {
         "n_iou": scores.mean_of_defined(summed.iou),
-        "precision": float(np.mean(summed.precision)),
-        "recall": float(np.mean(summed.recall)),
+        "pooled_precision": float(np.mean(summed.precision)),
+        "pooled_recall": float(np.mean(summed.recall)),
     }
 
 

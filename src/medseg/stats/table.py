@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from medseg import scores
 from medseg.errors import ScoreError
-from medseg.stats.check import OVERLAP_COLUMNS, SCORE_COLUMNS, TEXT_COLUMNS, WHOLE_COLUMNS, check_header, check_scores
+from medseg.stats.check import SCORE_COLUMNS, TEXT_COLUMNS, WHOLE_COLUMNS, check_header, check_scores
 
 
 def score_rows(
     counts: ArrayLike,
-    surfaces: ArrayLike | None,
+    measured: Mapping[str, ArrayLike] | None,
     *,
     cases: Sequence[Mapping[str, str]],
     diagonals: ArrayLike,
@@ -31,26 +31,27 @@ def score_rows(
     unit: str,
     split_side: str,
     leaky: bool,
+    tolerances: ArrayLike = 1.0,
 ) -> pd.DataFrame:
     """Return the score table of one run on one side of a split: by case in the order given, then by class.
 
     Args:
         counts: (N, K, 4) confusion counts, background included.
-        surfaces: (N, K-1, 3) raw distances in ``unit``, or None if they were not measured (columns become NaN).
+        measured: (N, K-1) raw values of any of ``medseg.scores.MEASURED`` by name, distances in ``unit``; what was not
+            measured becomes NaN.
         cases: ``case``, ``patient`` and ``domain`` of each of the N cases.
         diagonals: (N,) physical diagonal of each case's grid in ``unit``.
         classes: K class names, background first.
         unit: unit of distances, ``px`` or ``mm``.
         split_side: the side that was scored, for instance ``test``.
         leaky: whether images of one patient or twins of one image stand on several sides.
+        tolerances: of ``nsd_voxel`` in ``unit``, one for all cases or (N,).
 
     Raises:
-        ScoreError: the shapes do not fit each other, or a value contradicts the counts.
+        ScoreError: the shapes do not fit each other, a column is unknown, or a value contradicts the counts.
     """
     number, foreground = len(cases), len(classes) - 1
     table = _shaped(counts, (number, foreground + 1, 4), np.int64, "counts")[:, 1:].reshape(-1, 4)
-    raw = np.full((number, foreground, 3), np.nan) if surfaces is None else surfaces
-    distances = _shaped(raw, (number, foreground, 3), np.float64, "surfaces").reshape(-1, 3)
     values = scores.overlap(table)
     columns: dict[str, Any] = {
         name: [str(case[name]) for case in cases for _ in range(foreground)] for name in ("case", "patient", "domain")
@@ -63,16 +64,30 @@ def score_rows(
         "reference_size": table[:, 0] + table[:, 2],
         "prediction_size": table[:, 0] + table[:, 1],
         "diagonal": _shaped(diagonals, (number,), np.float64, "diagonals").repeat(foreground),
+        "tolerance": _shaped(np.broadcast_to(tolerances, (number,)), (number,), np.float64, "").repeat(foreground),
         "unit": unit,
     }
     columns |= {name: table[:, place] for place, name in enumerate(scores.COUNTS)}
-    columns |= {name: getattr(values, name) for name in OVERLAP_COLUMNS}
-    columns |= {name: distances[:, place] for place, name in enumerate(scores.DISTANCES)}
+    columns |= {name: getattr(values, name) for name in scores.OVERLAPS}
+    columns |= _measured_columns(measured or {}, (number, foreground))
     for name in ("reference", "prediction"):
         columns[f"empty_{name}"] = (columns[f"{name}_size"] == 0).astype(np.int64)
     frame = pd.DataFrame(columns, index=pd.RangeIndex(len(table)))[list(SCORE_COLUMNS)]
     check_scores(frame, source="score rows")
     return frame
+
+
+def _measured_columns(measured: Mapping[str, ArrayLike], shape: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """Return every column of ``MEASURED``, lesions as whole numbers; NaN where it was not measured."""
+    if unknown := sorted(set(measured) - set(scores.MEASURED)):
+        raise ScoreError(f"score rows: unknown column {unknown[0]}; there are {', '.join(scores.MEASURED)}.")
+    nothing = np.full(shape, np.nan)
+    columns = {name: _shaped(measured.get(name, nothing), shape, np.float64, name).ravel() for name in scores.MEASURED}
+    for name in scores.LESIONS:
+        values = columns[name]
+        if np.isfinite(values).all() and (values == np.floor(values)).all():
+            columns[name] = values.astype(np.int64)
+    return columns
 
 
 def _shaped(values: ArrayLike, shape: tuple[int, ...], dtype: type, name: str) -> NDArray[Any]:
@@ -129,7 +144,8 @@ def _typed(name: str, texts: Sequence[str], path: Path) -> list[str] | NDArray[A
     """Return a column in its type; a field that does not parse is named by line."""
     if name in TEXT_COLUMNS:
         return list(texts)
-    kind, words = (int, "a whole number") if name in WHOLE_COLUMNS else (float, "a number, inf or nan")
+    whole = name in WHOLE_COLUMNS or (name in scores.LESIONS and set(texts) != {"nan"})
+    kind, words = (int, "a whole number") if whole else (float, "a number, inf or nan")
     values = []
     for number, text in enumerate(texts, start=2):
         try:

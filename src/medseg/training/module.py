@@ -20,11 +20,15 @@ from medseg.errors import ConfigError, MedsegError
 from medseg.losses.combine import training_loss
 from medseg.metrics.epoch import CaseScores
 from medseg.training.freezing import Freezing
+from medseg.training.measuring import NativeScoring, gives_probabilities
 from medseg.training.schedules import Plateau
 from medseg.training.transfer import Transfer, scale_rates
 from medseg.types import Batch
 
-LOGGED = ("dice", "iou", "sensitivity", "specificity", "b_iou", "n_iou", "miou", "pa", "f1", "precision", "recall")
+LOGGED = (
+    *("dice", "iou", "sensitivity", "specificity", "precision"),
+    *("b_iou", "n_iou", "miou", "pa", "f1", "pooled_precision", "pooled_recall"),
+)
 """The validation scores of every epoch; counts of empty masks belong to the final score table."""
 
 
@@ -46,7 +50,8 @@ class SegmentationModule(LightningModule):
     """Fit a network to labelled images and score it per case.
 
     Logged per epoch: ``train/loss``, ``val/loss`` and ``val/<score>`` with the scores of
-    :class:`~medseg.metrics.epoch.CaseScores` on the network's grid. The test scores are on the native grid.
+    :class:`~medseg.metrics.epoch.CaseScores` on the network's grid. The test scores are on the native grid; what the
+    attribute ``nsd_tolerance`` says there, in the unit of the spacing, the one who tests may set before.
 
     Args:
         net: images (B, C, *S) to logits (B, K, *S); in train mode also a list or one of the outputs in
@@ -88,8 +93,9 @@ class SegmentationModule(LightningModule):
         self.net = net.to(memory_format=self.memory_format)
         self.loss, self.optimizer, self.scheduler = loss, optimizer, scheduler
         self.seed = seed
-        self.val_scores = CaseScores(num_classes=num_classes, surface=False)
-        self.test_scores = CaseScores(num_classes=num_classes, surface=True)
+        self.val_scores = CaseScores(num_classes=num_classes)
+        self.test_scores = CaseScores(num_classes=num_classes, measure=True)
+        self.nsd_tolerance = 1.0
         self._losses: list[Tensor] = []
         self._val_losses: list[Tensor] = []
         self.transfer = transfer or Transfer()
@@ -234,20 +240,32 @@ class SegmentationModule(LightningModule):
         self.log_dict({f"val/{name}": torch.tensor(scores[name]) for name in LOGGED}, sync_dist=True)
         self.val_scores.reset()
 
+    def on_test_epoch_start(self) -> None:
+        """Open the threads that measure."""
+        known = gives_probabilities(self.net)
+        self._native = NativeScoring(self.test_scores, probabilities=known, tolerance=self.nsd_tolerance)
+
     def test_step(self, batch: Batch, batch_index: int) -> list[np.ndarray]:
-        """Score one batch on the native grid and return the native label maps, one uint8 array a case."""
+        """Hand one batch over to be scored on the native grid and return its label maps, one uint8 array a case.
+
+        The last batch waits until every case is measured, so that the trainer's progress bar is full when all is done.
+        """
         logits = self.whole(batch).float()
-        labels = []
-        for number, geometry in enumerate(batch["geometry"]):
-            native = native_logits(logits[number], geometry).max(0).indices.to(torch.uint8).cpu().numpy()
-            self.test_scores.update(
-                native, batch["truth"][number], index=int(batch["index"][number]), spacing=geometry.spacing
+        labels = [
+            self._native.case(
+                native_logits(logits[number], geometry), batch["truth"][number], case=batch["case"][number],
+                index=int(batch["index"][number]), spacing=geometry.spacing,
             )
-            labels.append(native)
+            for number, geometry in enumerate(batch["geometry"])
+        ]  # fmt: skip
+        if batch_index + 1 == self.trainer.num_test_batches[0]:
+            self._native.finish()
         return labels
 
     def on_test_epoch_end(self) -> None:
         """Keep the rows of all processes in ``test_rows`` while the processes can still be asked."""
+        self._native.close()
+        del self._native
         self.test_rows = self.test_scores.gathered()
 
     def configure_optimizers(self) -> Any:

@@ -108,6 +108,7 @@ class RandomForest(PixelClassifier):
         ConfigError: no tree or no depth; in ``forward``, other channels or not fitted.
     """
 
+    probabilistic = True
     ARRAYS = ("feature", "threshold", "left", "right", "share", "roots")
 
     def __init__(

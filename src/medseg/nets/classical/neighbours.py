@@ -30,6 +30,8 @@ class NearestNeighbours(PixelClassifier):
         ConfigError: no neighbour; in ``forward``, other channels or not fitted.
     """
 
+    probabilistic = True
+
     def __init__(
         self,
         *,

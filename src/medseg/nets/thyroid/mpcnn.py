@@ -47,6 +47,8 @@ class MPCNN(nn.Module):
     """
 
     READING = "our reading: the layers of trunk and prongs, and how overlapping outputs make one label map"
+    probabilistic = False
+    """In eval mode the logits tell which structure wins, not how sure it is."""
 
     def __init__(
         self,

@@ -1,0 +1,215 @@
+"""``medseg compare``: from finished runs to a claim, or to why there is none; nothing is trained, torch stays out."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from medseg import ledger, scores
+from medseg.commands.configuration import choices, compose, freeze
+from medseg.commands.page import comparison_page
+from medseg.errors import ConfigError
+from medseg.report.comparison import comparison_tables
+from medseg.report.tables import LATEX_HEAD, latex, long_text, markdown
+from medseg.stats.comparison import Comparison, as_record
+from medseg.stats.comparison import compare as compared
+from medseg.stats.evidence import Training, gather
+from medseg.stats.gate import Settings
+
+if TYPE_CHECKING:
+    from medseg.commands.compared_runs import ComparedRun
+
+USAGE = """usage: medseg compare RUN [RUN ...] | --sweep ID | --study NAME [key=value ...]
+
+Compares methods on the patients of their test side and says "outperforms" only where the claim gate holds: intervals
+over patients and trainings, paired tests, ranking, variance shares. RUN is a run folder, a folder of runs, a glob, or
+MLflow's id of a run. Runs whose settings differ in the seed or the fold only are one method.
+
+  metric=dice                 a column of scores.csv, for instance hd95_directed_voxel rope=1
+  class=NAME                  one class instead of the mean over all
+  rope=0.01 margin=0.01       differences that make no difference, in the metric's unit
+  seeds=common                leave out seeds that not every method has (otherwise they are refused)
+  panel=A                     one panel of a study
+  seed=0 resamples=10000      of the bootstrap, the permutations and the posterior
+  allow_selection_side=true   compare validation scores, labelled as such
+  name=NAME                   of the folder below outputs/compare
+  paths.outputs=DIR tracking=csv
+
+Writes comparison.md, .tex, .csv and .json, one page comparison.html with its plots, and notes the access in the
+ledger of test results."""
+ROPE = 0.01
+"""A difference that makes none, of metrics between 0 and 1: a percentage point of Dice."""
+FLAGS = ("--sweep", "--study")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run ``medseg compare``."""
+    if any(text in ("-h", "--help") for text in arguments):
+        print(USAGE)
+        return
+    named, places, overrides = divided(arguments)
+    composed = compose("compare", overrides)
+    compare(named, places, freeze(composed, choices(composed)))
+
+
+def divided(arguments: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return what ``--sweep`` and ``--study`` name, the runs, and the settings.
+
+    Raises:
+        ConfigError: another flag, or a flag without its value.
+    """
+    named: dict[str, str] = {}
+    places, overrides = [], []
+    rest = list(arguments)
+    while rest:
+        text = rest.pop(0)
+        flag, equals, value = text.partition("=")
+        if flag in FLAGS:
+            if not equals and not rest:
+                raise ConfigError(f"{flag} needs a value; see medseg compare --help.")
+            named[flag] = value if equals else rest.pop(0)
+        elif text.startswith("-"):
+            raise ConfigError(f"medseg compare has no flag {text}; give runs, --sweep ID, --study NAME and key=value.")
+        elif equals and not Path(text).exists():
+            overrides.append(text)
+        else:
+            places.append(text)
+    return named, places, overrides
+
+
+def compare(named: dict[str, str], places: Sequence[str], config: DictConfig) -> Comparison:
+    """Compare the runs that are asked for, write and print the tables, and return the comparison.
+
+    Raises:
+        ConfigError: no runs or too many kinds of them, or a setting at fault.
+        RunError: a run is missing or not finished.
+        ScoreError: the runs cannot be compared; one line says why.
+    """
+    from medseg.commands.compared_runs import as_trainings
+
+    settings = gate_settings(config)
+    runs = _runs(named, places, config)
+    trainings = as_trainings(runs)
+    evidence = gather(
+        trainings,
+        metric=config.metric,
+        class_name=config["class"],
+        seeds=config.seeds,
+        allow_selection_side=config.allow_selection_side,
+    )
+    _note_access(runs, trainings, config)
+    comparison = compared(evidence, settings)
+    name = config.name or _name(runs, config)
+    folder = Path(config.paths.outputs) / "compare" / name
+    files = write(comparison, folder, heading=f"Comparison {name}")
+    tables, page = comparison_tables(comparison), folder / "comparison.html"
+    pages = comparison_page(comparison, runs, trainings, tables, page, config)
+    _show(comparison, {**files, "html": pages["html"]})
+    _send(comparison, name, {**files, **pages}, config)
+    return comparison
+
+
+def gate_settings(config: DictConfig) -> Settings:
+    """Return the settings of the gate; distances have no difference that is small everywhere.
+
+    Raises:
+        ConfigError: a distance is compared without ``rope``, or ``name`` is a path.
+    """
+    if config.metric in scores.DISTANCES and config.rope is None:
+        raise ConfigError(
+            f"metric={config.metric} needs rope=: the difference, in the unit of the distance, that makes no "
+            "difference, for instance rope=1."
+        )
+    if config.name and Path(config.name).name != config.name:
+        raise ConfigError(f"name={config.name}: a plain name, it becomes a folder below outputs/compare.")
+    rope = ROPE if config.rope is None else float(config.rope)
+    margin = rope if config.margin is None else float(config.margin)
+    return Settings(seed=config.seed, resamples=config.resamples, rope=rope, margin=margin)
+
+
+def _runs(named: dict[str, str], places: Sequence[str], config: DictConfig) -> "list[ComparedRun]":
+    from medseg.commands.compared_runs import find_folders, of_study, of_sweep, read_runs
+
+    if len(named) + bool(places) != 1:
+        raise ConfigError("medseg compare needs one of: run folders, --sweep ID, --study NAME; see --help.")
+    outputs, folder = Path(config.paths.outputs), Path(config.paths.runs)
+    if "--sweep" in named:
+        folders = of_sweep(named["--sweep"], folder)
+    elif "--study" in named:
+        folders = of_study(outputs / named["--study"] / "cells.json", outputs)
+    else:
+        folders = find_folders(places, folder, instantiate(config.tracking))
+    found = read_runs(folders, panel=config.panel)
+    if not found:
+        raise ConfigError(f"panel={config.panel}: none of the {len(folders)} runs belongs to it; leave it out.")
+    return found
+
+
+def _note_access(runs: "Sequence[ComparedRun]", trainings: Sequence[Training], config: DictConfig) -> None:
+    """Append this reading of results to the ledger before anything of it is shown."""
+    side = str(trainings[0].table["split_side"].iloc[0])
+    entry = ledger.access("compare", [run.record for run in runs], side=side)
+    entry |= {
+        "dataset": sorted({training.data for training in trainings}),
+        "split": sorted({training.split for training in trainings}),
+        "metric": str(config.metric),
+    }
+    ledger.append(ledger.path_in(config.paths.outputs), entry)
+
+
+def _name(runs: "Sequence[ComparedRun]", config: DictConfig) -> str:
+    """Return ten hex digits that stand for these runs, whatever their order, and this metric."""
+    keys = sorted(f"{run.record['key']}/{run.scores.parent.name}" for run in runs)
+    text = json.dumps([keys, config.metric, config["class"], config.seeds])
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def write(comparison: Comparison, folder: Path, *, heading: str) -> dict[str, Path]:
+    """Write Markdown, LaTeX, CSV (every pair) and JSON; the same runs give the same bytes.
+
+    Args:
+        comparison: the comparison.
+        folder: where the files go.
+        heading: of the Markdown.
+    """
+    tables = comparison_tables(comparison)
+    files = {kind: folder / f"comparison.{kind}" for kind in ("md", "tex", "csv", "json")}
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = "".join(f"**{flag}** " for flag in comparison.evidence.flags)
+    text = "\n".join([f"# {heading}", "", *([flags.strip(), ""] if flags else []), *map(markdown, tables)])
+    files["md"].write_text(text, encoding="utf-8")
+    parts = [latex(table, label=f"tab:compare-{table.name}") for table in tables]
+    files["tex"].write_text(LATEX_HEAD + "\n".join(parts), encoding="utf-8")
+    files["csv"].write_text(long_text(comparison_tables(comparison, every_pair=True)), encoding="utf-8")
+    record = json.dumps(as_record(comparison), indent=1, sort_keys=True, allow_nan=False)
+    files["json"].write_text(record + "\n", encoding="utf-8")
+    return files
+
+
+def _show(comparison: Comparison, files: dict[str, Path]) -> None:
+    from rich.console import Console
+
+    from medseg.commands.report import WIDE, show
+
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=WIDE)
+    for flag in comparison.evidence.flags:
+        console.print(f"[bold red]{flag}[/bold red]")
+    for table in comparison_tables(comparison):
+        show(table, console)
+    for path in files.values():
+        console.print(str(path), soft_wrap=True, highlight=False)
+
+
+def _send(comparison: Comparison, name: str, files: dict[str, Path], config: DictConfig) -> None:
+    """Send the files to the tracker as a summary run."""
+    from medseg.mirror import summary_run
+
+    flags = comparison.evidence.flags
+    tags = {"synthetic": "SYNTHETIC" in flags, "leaky": "LEAKY" in flags, "metric": comparison.evidence.metric}
+    note = files["md"].read_text(encoding="utf-8")
+    summary_run(f"compare-{name}", files, instantiate(config.tracking), tags=tags, note=note)
