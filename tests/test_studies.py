@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from medseg.commands import jobs as processes
 from medseg.commands import study as command
 from medseg.errors import ConfigError, RunError
 from medseg.report.cells import Plan, read_plan, state_of, write_plan
@@ -212,20 +214,20 @@ TRAINER = """
 """
 
 
-def stub_jobs(study: Study, outputs: Path) -> list[command.Job]:
+def stub_jobs(study: Study, outputs: Path) -> list[processes.Job]:
     def locate(cell: Cell) -> tuple[Path, dict[str, str]]:
         chosen = cell.choices
         name = f"{cell.panel}-{chosen['net']}-{chosen.get('split', '')}-{chosen['seed']}"
         return outputs / "runs" / name, chosen
 
     sweeps = expand(study, preset="full", data="phantom", overrides=["panel=A"])
-    return [command.Job(sweep, command.planned(sweep, outputs, locate)) for sweep in sweeps]
+    return [processes.Job(sweep, command.planned(sweep, outputs, locate)) for sweep in sweeps]
 
 
 def test_a_failed_sweep_does_not_stop_the_next_and_finished_ones_start_no_process(
     small: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "PAUSE", 0.02)
+    monkeypatch.setattr(processes, "PAUSE", 0.02)
     outputs = tmp_path / "outputs"
     outputs.mkdir()
     script = tmp_path / "trainer.py"
@@ -235,21 +237,72 @@ def test_a_failed_sweep_does_not_stop_the_next_and_finished_ones_start_no_proces
         return (outputs / "started.txt").read_text().splitlines()
 
     jobs = stub_jobs(small, outputs)
-    command.run_jobs(jobs, outputs, [sys.executable, str(script), str(outputs), "dmunet"])
+    processes.run_jobs(jobs, outputs, [sys.executable, str(script), str(outputs), "dmunet"])
     assert [job.finished(outputs) for job in jobs] == [2, 1]
     assert len(started()) == 2
     assert started()[0].endswith("net=unet,dmunet seed=0,1 resume=true")
     assert "sweep 'nets' ended with exit code 2; going on" in capsys.readouterr().out
 
-    command.run_jobs(jobs, outputs, [sys.executable, str(script), str(outputs), "none"])
+    processes.run_jobs(jobs, outputs, [sys.executable, str(script), str(outputs), "none"])
     assert [job.finished(outputs) for job in jobs] == [4, 1]
     assert len(started()) == 3
     said = capsys.readouterr().out
     assert "sweep 1 of 2, panel A, nets: 2 of 4 cells done; 2 to go" in said
     assert "5 of 5 cells done" in said
 
-    command.run_jobs(jobs, outputs, ["this is never run"])
+    processes.run_jobs(jobs, outputs, ["this is never run"])
     assert "sweep 1 of 2, panel A, nets: 4 of 4 cells done\n" in capsys.readouterr().out
+
+
+def test_side_by_side_every_cell_gets_its_turn_and_its_share_of_the_cores(
+    small: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "PAUSE", 0.02)
+    monkeypatch.setattr(processes.os, "cpu_count", lambda: 6)
+    outputs, script = tmp_path / "outputs", tmp_path / "trainer.py"
+    outputs.mkdir()
+    script.write_text("print('medseg: a word')\n" + textwrap.dedent(TRAINER), encoding="utf-8")
+    jobs = stub_jobs(small, outputs)
+    command_line = [sys.executable, str(script), str(outputs), "dmunet"]
+    processes.run_jobs(jobs, outputs, command_line, workers=3, logs=outputs / "logs")
+    assert [job.finished(outputs) for job in jobs] == [2, 1]
+    started = (outputs / "started.txt").read_text().splitlines()
+    assert len(started) > len(jobs)
+    assert all(" threads=" in line for line in started)
+    said = capsys.readouterr().out
+    assert "3 trainings side by side" in said
+    assert "ended with exit code 2; going on" in said
+    assert "  medseg: a word" in said
+    (logged,) = (outputs / "logs").glob("A-base.log")
+    assert "a word" in logged.read_text()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 9])
+def test_parts_of_a_sweep_are_its_cells_each_once(small: Study, tmp_path: Path, number: int) -> None:
+    job = stub_jobs(small, tmp_path)[0]
+    divided = processes.parts(job, number)
+    assert min(number, len(job.cells)) <= len(divided) <= len(job.cells)
+    assert sorted(cell.folder for part in divided for cell in part.cells) == sorted(cell.folder for cell in job.cells)
+    for part in divided:
+        assert [cell.overrides for cell in part.sweep.cells] == [
+            cell.overrides for cell in job.sweep.cells if cell.overrides in {c.overrides for c in part.sweep.cells}
+        ]
+
+
+def test_workers_are_as_many_as_cores_only_where_all_cells_train_on_the_cpu(
+    small: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(processes, "GIGABYTES", 1e-6)
+    cells = [cell for job in stub_jobs(small, tmp_path) for cell in job.cells]
+    on = {name: [replace(cell, choices={**cell.choices, "trainer": name}) for cell in cells] for name in ("cpu", "gpu")}
+    assert processes.number_of_workers("auto", on["cpu"]) == 3
+    assert processes.number_of_workers("auto", on["gpu"]) == processes.number_of_workers("auto", cells) == 1
+    assert processes.number_of_workers(5, on["gpu"]) == 5
+    monkeypatch.setattr(processes, "GIGABYTES", 1e9)
+    assert processes.number_of_workers("auto", on["cpu"]) == 1
+    with pytest.raises(ConfigError, match="workers=0"):
+        processes.number_of_workers(0, cells)
 
 
 def test_after_its_turn_an_unfinished_cell_counts_as_failed_even_without_a_trace(small: Study, tmp_path: Path) -> None:
@@ -271,9 +324,9 @@ def test_a_stopped_study_takes_its_training_with_it(tmp_path: Path) -> None:
     child = f"import time, pathlib; pathlib.Path({str(marker)!r}).touch(); time.sleep(60)"
     parent = f"""
         import sys
-        from medseg.commands import study
-        study.PAUSE = 0.05
-        study.run_process([sys.executable, "-c", {child!r}], lambda: None)
+        from medseg.commands import jobs
+        jobs.PAUSE = 0.05
+        jobs.run_process([sys.executable, "-c", {child!r}], lambda: None)
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(parent)])
     try:

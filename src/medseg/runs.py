@@ -40,7 +40,10 @@ PACKAGES = [
     "pandas",
     "opencv-python-headless",
 ]
-NOT_IN_KEY = ("paths", "tracking", "folder", "resume", "study", "panel", "preset", "name", "choices", "trusted_targets")
+NOT_IN_KEY = (
+    *("paths", "tracking", "folder", "resume", "study", "panel", "preset", "name", "choices", "trusted_targets"),
+    "threads",  # moves the last bits only; recorded with the run
+)
 DISPLAY_ONLY = {
     "trainer": ("enable_progress_bar", "default_root_dir"),
     "callbacks": ("progress",),

@@ -1,38 +1,30 @@
 """``medseg study``: run every cell of a study that is not done yet, then write its tables."""
 
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from medseg import runs
-from medseg.commands.configuration import TERMINATED, choices, compose, freeze
+from medseg.commands.configuration import choices, compose, freeze
+from medseg.commands.jobs import LOGS, Job, number_of_workers, run_jobs
 from medseg.commands.report import PLANS, publish, settings
 from medseg.errors import RunError
 from medseg.report.cells import FINISHED, Plan, PlannedCell, state_of, write_plan
 from medseg.studies import Cell, Sweep, expand, find_study, read_study
 
-USAGE = """usage: medseg study study=NAME [preset=NAME] [data=NAME] [seeds=0,1] [key=value ...]
+USAGE = """usage: medseg study study=NAME [preset=NAME] [data=NAME] [seeds=0,1] [workers=auto] [key=value ...]
 
-Runs each sweep of experiments/NAME/study.yaml as one `medseg train -m` in a process of its own, continues after a
-failed cell, skips what is finished, then writes the tables of `medseg report`. Other keys go to every training; a key
-that the study sweeps (net=unet,dmunet) or panel=A chooses among its cells."""
-OWN = ("study", "preset", "data", "seeds")
+Runs the sweeps of experiments/NAME/study.yaml as `medseg train -m` in processes of their own, continues after a failed
+cell, skips what is finished, then writes the tables of `medseg report`. workers=auto trains as many cells side by side
+as there are cores where all of them train on the CPU; workers=1 shows one training after the other in this terminal.
+Other keys go to every training; a key that the study sweeps (net=unet,dmunet) or panel=A chooses among its cells."""
+OWN = ("study", "preset", "data", "seeds", "workers")
 SHARED = ("paths", "tracking")
 """Groups that both this command and every training need."""
-TRAIN = (sys.executable, "-m", "medseg", "train", "-m")
-PAUSE = 1.0
-"""Seconds between two looks at which cells are done."""
-PATIENCE = 60.0
-"""Seconds that a stopped training has to leave on its own."""
 
 Locate = Callable[[Cell], tuple[Path, dict[str, str]]]
 """Gives a cell's run folder and the options its config chose."""
@@ -55,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     changed = tuple(text for text in passed if not text.startswith(SHARED))
     plan = Plan(study.name, config.preset, data, seeds, changed, cells)
     write_plan(outputs / study.name / PLANS, plan)
-    run_jobs(jobs, outputs)
+    run_jobs(jobs, outputs, workers=number_of_workers(config.workers, cells), logs=outputs / study.name / LOGS)
     plan = tried(plan, outputs)
     write_plan(outputs / study.name / PLANS, plan)
     publish(study, plan, config)
@@ -65,18 +57,6 @@ def main(arguments: Sequence[str]) -> None:
             f"{len(absent)} of {len(cells)} cells of study '{study.name}' are not finished: {'; '.join(absent)}; the "
             "messages above say why, and the same command goes on where this one stopped."
         )
-
-
-@dataclass(frozen=True)
-class Job:
-    """A sweep and where each of its cells will lie."""
-
-    sweep: Sweep
-    cells: tuple[PlannedCell, ...]
-
-    def finished(self, outputs: Path) -> int:
-        """Return how many cells are done."""
-        return sum(state_of(cell, outputs) == FINISHED for cell in self.cells)
 
 
 def tried(plan: Plan, outputs: Path) -> Plan:
@@ -120,91 +100,3 @@ def located(cell: Cell) -> tuple[Path, dict[str, str]]:
     chosen = choices(composed)
     config: dict[str, Any] = OmegaConf.to_container(freeze(composed, chosen))  # type: ignore[assignment]
     return runs.run_folder(config), chosen
-
-
-def run_jobs(jobs: Sequence[Job], outputs: Path, command: Sequence[str] = TRAIN) -> None:
-    """Run every sweep that has unfinished cells, one after the other; a failed one does not stop the next.
-
-    Args:
-        jobs: the sweeps.
-        outputs: folder of outputs.
-        command: the training command before its overrides.
-    """
-    progress = Progress(jobs, outputs)
-    for number, job in enumerate(jobs, start=1):
-        done = job.finished(outputs)
-        head = f"sweep {number} of {len(jobs)}, panel {job.sweep.panel}, {job.sweep.name}"
-        head = f"{head}: {done} of {len(job.cells)} cells done"
-        if done == len(job.cells):
-            say(head)
-            continue
-        say(f"{head}; {progress.outlook()}")
-        code = run_process([*command, *job.sweep.arguments, "resume=true"], progress.look)
-        progress.look()
-        if code:
-            say(f"sweep '{job.sweep.name}' ended with exit code {code}; going on")
-
-
-class Progress:
-    """Counts finished cells and says when another one is done.
-
-    Args:
-        jobs: the sweeps.
-        outputs: folder of outputs.
-    """
-
-    def __init__(self, jobs: Sequence[Job], outputs: Path) -> None:
-        self.jobs, self.outputs = jobs, outputs
-        self.total = sum(len(job.cells) for job in jobs)
-        self.before = self.done = self._count()
-        self.started = time.monotonic()
-
-    def look(self) -> None:
-        """Say how far the study is, if that changed."""
-        done = self._count()
-        if done != self.done:
-            self.done = done
-            say(f"{done} of {self.total} cells done; {self.outlook()}")
-
-    def outlook(self) -> str:
-        """Return how long the rest will take if the cells to come take as long as those of this start."""
-        fresh = self.done - self.before
-        if not fresh or self.done == self.total:
-            return f"{self.total - self.done} to go"
-        minutes = (time.monotonic() - self.started) / fresh * (self.total - self.done) / 60
-        return f"about {minutes:.0f} min to go" if minutes >= 1 else "less than a minute to go"
-
-    def _count(self) -> int:
-        return sum(job.finished(self.outputs) for job in self.jobs)
-
-
-def run_process(command: Sequence[str], look: Callable[[], None]) -> int:
-    """Run a command that writes to our terminal and return its exit code; if we are stopped, so is it."""
-    with _terminable(), subprocess.Popen(command) as process:
-        try:
-            while process.poll() is None:
-                time.sleep(PAUSE)
-                look()
-        except BaseException:
-            process.terminate()
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            raise
-    return process.returncode
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end this process by an exception, so that the training is not left behind."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def say(text: str) -> None:
-    """Print a line of progress at once, apart from the trainings' own."""
-    print(f"medseg study: {text}", flush=True)
