@@ -175,6 +175,21 @@ def test_the_folder_of_a_cell_depends_on_its_settings_not_on_where_outputs_lie(
     assert names[0] == names[1] != names[2]
 
 
+@pytest.mark.parametrize(("name", "cells"), [("cross_validation", 45), ("nested_cv", 24)])
+def test_studies_of_folds_have_their_cells_and_those_compose(
+    name: str, cells: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MEDSEG_OUTPUTS", str(tmp_path))
+    monkeypatch.setenv("MEDSEG_DATA", str(tmp_path))
+    study = read_study(find_study(name, TABLE1.parents[1]))
+    for data in study.data:
+        (sweep,) = expand(study, preset="quick", data=data)
+        assert len(sweep.cells) == cells
+        chosen = [sweep.cells[0], sweep.cells[-1]]
+        assert len({command.located(cell)[0] for cell in chosen}) == 2
+        assert all(cell.choices["split.fold"] in cell.name for cell in chosen)
+
+
 def test_settings_of_the_command_are_told_from_overrides_of_the_trainings() -> None:
     own, passed = command.divided(
         ["study=table1", "seeds=0,1", "trainer.max_epochs=1", "tracking=csv", "paths.outputs=o"]

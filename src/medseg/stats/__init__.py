@@ -1,7 +1,9 @@
 """Statistics: score tables in, numbers with their uncertainty out.
 
 Here live the score table itself (``table``: the only file here that touches the disk), the headline of one run
-(``aggregate``) and intervals over patients (``bootstrap``). The rules of the table are in ``check``. NumPy, SciPy and
-pandas only: a table of a paper is rebuilt from ``scores.csv`` on a machine without torch. May import ``errors``,
+(``aggregate``), intervals over patients (``bootstrap``), and what several runs together allow to say: ``evidence`` puts
+them side by side, ``crossed``, ``paired`` and ``bayes`` test, ``gate`` decides on the words, ``mixed`` and ``ranking``
+describe, ``comparison`` holds it all. ``strata`` and ``taxonomy`` look into one run. NumPy, SciPy and pandas, and
+statsmodels inside functions of ``mixed``: a table of a paper is rebuilt from ``scores.csv`` on a machine without torch. May import ``errors``,
 ``rng`` and ``scores``; no other room.
 """
