@@ -193,7 +193,8 @@ def write(comparison: Comparison, folder: Path, *, heading: str) -> dict[str, Pa
 def _show(comparison: Comparison, files: dict[str, Path]) -> None:
     from rich.console import Console
 
-    from medseg.commands.report import WIDE, show
+    from medseg.commands.report import show
+    from medseg.commands.show import WIDE
 
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=WIDE)

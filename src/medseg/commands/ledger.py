@@ -34,7 +34,8 @@ def show_ledger(config: DictConfig) -> None:
     """
     from rich.console import Console
 
-    from medseg.commands.report import WIDE, show
+    from medseg.commands.report import show
+    from medseg.commands.show import WIDE
     from medseg.report.ledger import ledger_table
 
     if config.last is not None and (not isinstance(config.last, int) or config.last < 1):

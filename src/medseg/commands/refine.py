@@ -1,6 +1,5 @@
 """``medseg refine``: views and post-processing steps that gain on validation, judged once on the test side."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -199,7 +198,8 @@ def _rows(
     rows = [StepRow("raw", "", 0, patient_mean(choice.raw, choice.patients), None, means[0], None)]
     stage = 0
     for decision in choice.decisions:
-        detail = json.dumps(dict(decision.trials[decision.best].parameters))
+        chosen = decision.trials[decision.best].parameters
+        detail = ", ".join(f"{name}={value}" for name, value in chosen.items() if value is not None)
         validation, tried = decision.gain.record(), len(decision.trials)
         if not decision.kept:
             rows.append(StepRow(decision.name, detail, tried, decision.mean, validation, None, None, kept=False))

@@ -14,6 +14,7 @@ from medseg import ledger
 from medseg.commands.configuration import compose, freeze
 from medseg.commands.page import compared_arm, study_page
 from medseg.commands.page_runs import of_result
+from medseg.commands.show import WIDE
 from medseg.commands.systems import system_of
 from medseg.errors import ConfigError, RunError
 from medseg.report.architectures import Names, architecture_tables
@@ -40,8 +41,6 @@ PNG and SVG. Notes the access in the ledger of test results. tracking=csv sends 
 PLANS = "cells.json"
 PAGE = "html"
 """Kind of the page among the files."""
-WIDE = 180
-"""Columns of a printed table where the output is no terminal."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -6,6 +6,9 @@ from pandas import DataFrame
 from rich.console import Console
 from rich.table import Table
 
+WIDE = 180
+"""Columns of a printed table where the output is no terminal."""
+
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table, first column left, the others right."""
@@ -14,7 +17,8 @@ def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    plain = Console()
+    (plain if plain.is_terminal else Console(width=WIDE)).print(table)
 
 
 def show_scores(scores: DataFrame, folder: Path, unit: str) -> None:

@@ -75,7 +75,8 @@ def write_strata(config: DictConfig) -> Path:
     """
     from rich.console import Console
 
-    from medseg.commands.report import WIDE, show
+    from medseg.commands.report import show
+    from medseg.commands.show import WIDE
 
     if not isinstance(config.count, int) or config.count < 1:
         raise ConfigError(f"count={config.count}: give a number of cases above 0.")

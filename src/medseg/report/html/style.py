@@ -42,7 +42,7 @@ th[aria-sort=ascending] button::after{content:" \\2191";color:var(--ink)}
 th[aria-sort=descending] button::after{content:" \\2193";color:var(--ink)}
 tr.muted>*{color:var(--soft);font-style:italic}
 tr.marked>*{background:var(--mark)}
-sup{font-size:.7em;line-height:0}
+sup{font-size:.7em;line-height:0;white-space:nowrap}
 .note,figcaption{color:var(--soft);font-size:.86rem;margin:.3rem 0}
 figure{margin:1rem 0}
 .board{overflow-x:auto;background:#fff;border:1px solid var(--line);border-radius:6px;padding:.4rem}
