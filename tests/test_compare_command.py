@@ -64,9 +64,9 @@ def test_runs_become_files_a_printed_claim_and_an_entry_of_the_ledger(two, tmp_p
     assert "MGU-Net outperforms U-Net" in printed
     assert "SYNTHETIC" in printed.splitlines()[0]
     assert str(folder / "comparison.md") in printed
-    assert sorted(path.name for path in folder.iterdir()) == [
-        f"comparison.{kind}" for kind in ("csv", "json", "md", "tex")
-    ]
+    written = [*(f"comparison.{kind}" for kind in ("csv", "html", "json", "md", "tex")), "plots"]
+    assert sorted(path.name for path in folder.iterdir()) == written
+    assert "MGU-Net outperforms U-Net" in (folder / "comparison.html").read_text()
     content = json.loads((folder / "comparison.json").read_text())
     frame = pd.read_csv(two[2] / "scores.csv")
     by_patient = frame.groupby("patient")["dice"].mean()
@@ -77,11 +77,17 @@ def test_runs_become_files_a_printed_claim_and_an_entry_of_the_ledger(two, tmp_p
     assert entry["runs"] == sorted(json.loads((path / "run.json").read_text())["key"] for path in two)
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return all files but the page, which quotes the growing ledger."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".html"}
+
+
 def test_the_same_runs_in_another_order_give_the_same_bytes(two, tmp_path) -> None:
     folder = run(tmp_path, *two)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
+    assert any(path.suffix == ".svg" for path in before)
     assert run(tmp_path, *two[::-1]) == folder
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
 
 
 def test_one_seed_is_labelled_and_never_outperforms(tmp_path, capsys) -> None:

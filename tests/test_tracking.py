@@ -108,7 +108,8 @@ def made_run(outputs: Path, name: str = "unet-phantom-s0", **changes: Any) -> Pa
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "versions.json").write_text(json.dumps({"git": {"commit": "c" * 40, "dirty": True}}))
     (folder / "audit.json").write_text(json.dumps({"verdict": "clean"}))
-    for file in ("split.json", "scores.csv", "overlays.png", "curves.png", "weights.pt"):
+    tables = ("scores.csv", "reliability.csv", "cases.csv")
+    for file in ("split.json", *tables, "overlays.png", "curves.png", "weights.pt"):
         (folder / file).write_text(file)
     with Journal(folder / "metrics.jsonl") as journal:
         for epoch in range(3):

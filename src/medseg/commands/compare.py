@@ -92,7 +92,7 @@ def compare(named: dict[str, str], places: Sequence[str], config: DictConfig) ->
     from medseg.commands.compared_runs import as_trainings
 
     settings = gate_settings(config)
-    runs = _runs(named, places, config)
+    runs = sorted(_runs(named, places, config), key=lambda run: str(run.scores))
     trainings = as_trainings(runs)
     evidence = gather(
         trainings,
