@@ -18,6 +18,7 @@ from medseg.errors import ConfigError, RunError, ScoreError
 from medseg.report.cells import PlannedCell, write_plan
 from medseg.tracking import CsvTracker
 
+ONE_SEED = "allow_one_seed=true"
 METHODS = (("unet", 0.3), ("mgunet", 0.1))
 
 
@@ -90,8 +91,12 @@ def test_the_same_runs_in_another_order_give_the_same_bytes(two, tmp_path) -> No
     assert contents(folder) == before
 
 
-def test_one_seed_is_labelled_and_never_outperforms(tmp_path, capsys) -> None:
-    run(tmp_path, made(tmp_path), made(tmp_path, "mgunet", missed=0.05))
+def test_one_seed_is_refused_or_labelled_and_never_outperforms(tmp_path, capsys) -> None:
+    runs = [made(tmp_path), made(tmp_path, "mgunet", missed=0.05)]
+    with pytest.raises(ScoreError, match=r"one seed only \(0\): .* allow_one_seed=true"):
+        run(tmp_path, *runs)
+    assert not ledger.path_in(tmp_path).exists()
+    run(tmp_path, *runs, ONE_SEED)
     printed = capsys.readouterr().out
     assert "ONE SEED" in printed
     assert "outperforms U-Net" not in printed
@@ -188,12 +193,12 @@ def test_runs_on_other_patients_and_other_data_are_refused(two, tmp_path) -> Non
 def test_unpaired_seeds_are_refused_or_left_out(two, tmp_path, capsys) -> None:
     with pytest.raises(ScoreError, match="'MGU-Net' lacks 1"):
         run(tmp_path, *two[:3])
-    run(tmp_path, *two[:3], "seeds=common")
+    run(tmp_path, *two[:3], "seeds=common", ONE_SEED)
     assert "Left out: seeds 1 (1 runs)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_leaky_runs_are_allowed_and_labelled_everywhere(tmp_path, capsys) -> None:
-    folder = run(tmp_path, made(tmp_path, leaky=True), made(tmp_path, "mgunet", leaky=True))
+    folder = run(tmp_path, made(tmp_path, leaky=True), made(tmp_path, "mgunet", leaky=True), ONE_SEED)
     assert "LEAKY" in capsys.readouterr().out
     for kind in ("md", "tex"):
         text = (folder / f"comparison.{kind}").read_text()
@@ -217,7 +222,7 @@ def test_evaluations_of_runs_can_be_compared_and_validation_sides_need_a_yes(two
         places.append(place)
     with pytest.raises(ScoreError, match="phantom-val: scores of the val side"):
         run(tmp_path, *places)
-    run(tmp_path, *places, "allow_selection_side=true")
+    run(tmp_path, *places, "allow_selection_side=true", ONE_SEED)
     assert "SELECTION SIDE" in capsys.readouterr().out
     assert ledger.read(ledger.path_in(tmp_path))[0]["side"] == "val"
 

@@ -43,7 +43,7 @@ examples:
   medseg train net=smp_unet data=folder seed=1      other options of the groups in conf/
   medseg train -m net=unet,reagunet seed=1,2        a sweep: every combination
   medseg study study=table1 preset=quick            a whole table
-  medseg compare --study table1 panel=A             what may be claimed of its methods, and what not
+  medseg compare --study cross_validation           what may be claimed of its methods, and what not
   medseg train --cfg job                            show the composed config, run nothing
   medseg train --help                               groups, options and settings of a verb
 

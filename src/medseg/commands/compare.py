@@ -12,12 +12,12 @@ from omegaconf import DictConfig
 from medseg import ledger, scores
 from medseg.commands.configuration import choices, compose, freeze
 from medseg.commands.page import comparison_page
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, ScoreError
 from medseg.report.comparison import comparison_tables
 from medseg.report.tables import LATEX_HEAD, latex, long_text, markdown
 from medseg.stats.comparison import Comparison, as_record
 from medseg.stats.comparison import compare as compared
-from medseg.stats.evidence import Training, gather
+from medseg.stats.evidence import Evidence, Training, gather
 from medseg.stats.gate import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ MLflow's id of a run. Runs whose settings differ in the seed or the fold only ar
   seeds=common                leave out seeds that not every method has (otherwise they are refused)
   panel=A                     one panel of a study
   seed=0 resamples=10000      of the bootstrap, the permutations and the posterior
+  allow_one_seed=true         compare trainings of a single seed, labelled as such
   allow_selection_side=true   compare validation scores, labelled as such
   name=NAME                   of the folder below outputs/compare
   paths.outputs=DIR tracking=csv
@@ -101,6 +102,7 @@ def compare(named: dict[str, str], places: Sequence[str], config: DictConfig) ->
         seeds=config.seeds,
         allow_selection_side=config.allow_selection_side,
     )
+    _check_seeds(evidence, config)
     _note_access(runs, trainings, config)
     comparison = compared(evidence, settings)
     name = config.name or _name(runs, config)
@@ -111,6 +113,19 @@ def compare(named: dict[str, str], places: Sequence[str], config: DictConfig) ->
     _show(comparison, {**files, "html": pages["html"]})
     _send(comparison, name, {**files, **pages}, config)
     return comparison
+
+
+def _check_seeds(evidence: Evidence, config: DictConfig) -> None:
+    """Refuse a single seed, unless it was asked for: a comparison of luck looks like one of methods.
+
+    Raises:
+        ScoreError: there is one seed, and ``allow_one_seed`` is false.
+    """
+    if len(evidence.seeds) == 1 and not config.allow_one_seed:
+        raise ScoreError(
+            f"one seed only ({evidence.seeds[0]}): how far trainings scatter cannot be told from it; train more "
+            "(seed=0,1,2,3,4), or compare with allow_one_seed=true, which labels every table ONE SEED."
+        )
 
 
 def gate_settings(config: DictConfig) -> Settings:
