@@ -27,8 +27,8 @@ REQUIRED = {
     "strata": ["run=x"],
     "track": ["run=x"],
 }
-OF_REFINE = ("postprocess", "tta")
-"""Groups of `medseg refine`; all others are of `medseg train`."""
+ROOT_OF = {"postprocess": "refine", "tta": "refine", "energy": "report"}
+"""Which verb a group is shown with; all others are of `medseg train`."""
 EXTRA = {
     ("split", "file"): ["split.path=split.json"],
     ("data", "folder"): ["data.source.root=x"],
@@ -82,7 +82,7 @@ def test_every_root_composes_and_names_only_allowed_calls(root: str) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_a_call_its_target_accepts(group: str, option: str) -> None:
-    root = "refine" if group in OF_REFINE else "train"
+    root = ROOT_OF.get(group, "train")
     config = frozen(root, [*REQUIRED.get(root, []), f"{group}={option}", *EXTRA.get((group, option), [])])
     check_targets(config)
     check_signatures(config)

@@ -192,9 +192,9 @@ def test_studies_of_folds_have_their_cells_and_those_compose(
 
 def test_settings_of_the_command_are_told_from_overrides_of_the_trainings() -> None:
     own, passed = command.divided(
-        ["study=table1", "seeds=0,1", "trainer.max_epochs=1", "tracking=csv", "paths.outputs=o"]
+        ["study=table1", "seeds=0,1", "trainer.max_epochs=1", "tracking=csv", "paths.outputs=o", "energy.grid_grams=51"]
     )
-    assert own == ["study=table1", "seeds=[0,1]", "tracking=csv", "paths.outputs=o"]
+    assert own == ["study=table1", "seeds=[0,1]", "tracking=csv", "paths.outputs=o", "energy.grid_grams=51"]
     assert passed == ["trainer.max_epochs=1", "tracking=csv", "paths.outputs=o"]
 
 
@@ -273,7 +273,7 @@ def test_side_by_side_every_cell_gets_its_turn_and_its_share_of_the_cores(
     small: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(processes, "PAUSE", 0.02)
-    monkeypatch.setattr(processes.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(processes, "usable_cores", lambda: 6)
     outputs, script = tmp_path / "outputs", tmp_path / "trainer.py"
     outputs.mkdir()
     script.write_text("print('medseg: a word')\n" + textwrap.dedent(TRAINER), encoding="utf-8")
@@ -307,7 +307,7 @@ def test_parts_of_a_sweep_are_its_cells_each_once(small: Study, tmp_path: Path, 
 def test_workers_are_as_many_as_cores_only_where_all_cells_train_on_the_cpu(
     small: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(processes, "usable_cores", lambda: 3)
     monkeypatch.setattr(processes, "GIGABYTES", 1e-6)
     cells = [cell for job in stub_jobs(small, tmp_path) for cell in job.cells]
     on = {name: [replace(cell, choices={**cell.choices, "trainer": name}) for cell in cells] for name in ("cpu", "gpu")}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fake_runs import fake_cell, fake_plan, fake_run, row
 from medseg.commands.report import TABLES as BUILDERS
 from medseg.commands.report import write_tables
+from medseg.commands.study_runs import study_runs
 from medseg.report.architectures import DICE, GFLOPS, MILLISECONDS, Names, architecture_tables
 from medseg.report.architectures_figure import draw_costs, points_of
 from medseg.report.cells import PlannedCell, load
@@ -199,7 +200,7 @@ def test_the_study_writes_tables_and_both_pictures_and_the_same_bytes_again(
 ) -> None:
     written = []
     for _ in range(2):
-        files, tables = write_tables(a_study(tmp_path), fake_plan(cells), tmp_path)
+        files, tables = write_tables(study_runs(a_study(tmp_path), fake_plan(cells), tmp_path))
         assert [table.name for table in tables] == ["automatic", "interactive"]
         written.append({kind: path.read_bytes() for kind, path in files.items()})
     assert set(written[0]) == {"md", "tex", "csv", "png", "cost"}

@@ -1,4 +1,4 @@
-"""Chosen cases and size groups against numbers counted by hand; pictures by what can be read off their pixels."""
+"""Chosen cases against numbers counted by hand; pictures by what can be read off their pixels."""
 
 from pathlib import Path
 
@@ -11,23 +11,13 @@ from PIL import Image
 
 from medseg.errors import RunError, ScoreError
 from medseg.report.canvas import DPI, FLAG
-from medseg.report.figures import curves, dice_boxes, dice_by_size
+from medseg.report.figures import curves
 from medseg.report.overlays import Panel, contact_sheet, overlay_grid
-from medseg.report.selection import patient_means, select_cases, size_groups
+from medseg.report.selection import select_cases
 
 
-def table(dice: list[float], sizes: list[int] | None = None) -> pd.DataFrame:
-    count = len(dice)
-    sizes = sizes or list(range(1, count + 1))
-    return pd.DataFrame(
-        {
-            "case": [f"c{index:02}" for index in range(count)],
-            "patient": [f"p{index // 2}" for index in range(count)],
-            "dice": dice,
-            "reference_size": sizes,
-            "prediction_size": [0 if value == 0 else size for value, size in zip(dice, sizes, strict=True)],
-        }
-    )
+def table(dice: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"case": [f"c{index:02}" for index in range(len(dice))], "dice": dice})
 
 
 def disk(shift: int = 0) -> np.ndarray:
@@ -75,35 +65,6 @@ def test_no_case_is_selected_twice(count: int, number: int, seed: int) -> None:
     for lower, higher in (("worst", "median"), ("median", "best"), ("worst", "best")):
         if chosen[lower] and chosen[higher]:
             assert dice[chosen[lower]].max() <= dice[chosen[higher]].min()
-
-
-def test_patient_means_weigh_cases_equally() -> None:
-    frame = table([0.2, 0.6, 0.9, np.nan])
-    assert patient_means(frame).to_dict() == pytest.approx({"p0": 0.4, "p1": 0.9})
-
-
-def test_size_groups_by_hand() -> None:
-    groups = size_groups(table([0.0, 0.4, 0.6, 0.8, 0.9, 1.0], [10, 20, 30, 40, 50, 60]))
-    assert groups["group"].tolist() == ["small", "medium", "large"]
-    assert groups["smallest"].tolist() == [10, 30, 50]
-    assert groups["largest"].tolist() == [20, 40, 60]
-    assert groups["rows"].tolist() == [2, 2, 2]
-    assert groups["dice_mean"].tolist() == pytest.approx([0.2, 0.7, 0.95])
-    assert groups["below_half"].tolist() == [1.0, 0.0, 0.0]
-    assert groups["missed"].tolist() == [0.5, 0.0, 0.0]
-
-
-@pytest.mark.parametrize(("sizes", "names"), [([5, 5, 5, 5], ["all"]), ([5, 0, 0, 0], ["all"]), ([1, 1, 9, 9], None)])
-def test_size_groups_keep_equal_sizes_together(sizes: list[int], names: list[str] | None) -> None:
-    groups = size_groups(table([0.5] * 4, sizes))
-    assert names is None or groups["group"].tolist() == names
-    assert groups["rows"].sum() == sum(size > 0 for size in sizes)
-    assert (groups["smallest"].to_numpy()[1:] > groups["largest"].to_numpy()[:-1]).all()
-
-
-def test_size_groups_need_a_structure() -> None:
-    with pytest.raises(ScoreError, match="every reference is empty"):
-        size_groups(table([1.0, 1.0], [0, 0]).assign(reference_size=0))
 
 
 def test_overlay_grid_shows_masks_and_flags(tmp_path: Path) -> None:
@@ -156,24 +117,6 @@ def test_curves_draw_without_validation_and_refuse_nothing(tmp_path: Path) -> No
     assert share(pixels(path), FLAG) > 0
     with pytest.raises(RunError, match="no metrics to draw"):
         curves([], path, "unet")
-
-
-def test_same_scores_give_the_same_bytes(tmp_path: Path) -> None:
-    frames = {"unet": table([0.2, 0.4, 0.9, 1.0]), "a long name of a network that is cut": table([0.5, 0.5, 0.6, 0.7])}
-    first = dice_boxes(frames, tmp_path / "a.png", caption="c", flags=["SYNTHETIC"])
-    second = dice_boxes(frames, tmp_path / "b.png", caption="c", flags=["SYNTHETIC"])
-    assert first.read_bytes() == second.read_bytes()
-    pixels(first)
-
-
-def test_boxes_need_a_defined_dice(tmp_path: Path) -> None:
-    with pytest.raises(ScoreError, match=r"\['unet'\] without a defined Dice"):
-        dice_boxes({"unet": table([np.nan])}, tmp_path / "a.png", caption="")
-
-
-def test_dice_by_size_draws(tmp_path: Path) -> None:
-    frame = table(np.linspace(0, 1, 12).tolist(), [10 * 2**index for index in range(12)])
-    assert share(pixels(dice_by_size(frame, tmp_path / "s.png", caption="", flags=[])), FLAG) > 0
 
 
 def test_contact_sheet_shows_every_case_and_its_flag(tmp_path: Path) -> None:

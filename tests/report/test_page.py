@@ -14,8 +14,9 @@ from page_reader import noise, read
 from fake_runs import LABELS, STUDY, fake_cell, fake_plan, fake_run
 from medseg import ledger
 from medseg.commands import report
-from medseg.commands.page import compared_arm, comparison_page, power_of, study_page
+from medseg.commands.page import comparison_page, power_of, study_page
 from medseg.commands.page_runs import method_of
+from medseg.commands.study_runs import compared_arm, study_runs
 from medseg.errors import ConfigError
 from medseg.report.cells import Plan, PlannedCell, load
 from medseg.report.html import plates, write
@@ -62,7 +63,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def study_of(outputs: Path, plan: Plan) -> tuple[dict[str, Path], str]:
     table = Table("A", "Panel", (Cell("Model"), Cell("Dice")), ((Cell("U-Net"), Cell("0.8", 0.8)),))
-    files = study_page(read_study(STUDY), load(plan, outputs), [table], config(outputs))
+    files = study_page(study_runs(read_study(STUDY), plan, outputs), [table], config(outputs))
     return files, files["html"].read_text(encoding="utf-8")
 
 

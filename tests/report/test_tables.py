@@ -12,6 +12,7 @@ import pytest
 
 from fake_runs import STUDY, built, fake_cell, fake_plan, fake_run, golden_plan
 from medseg.commands.report import write_tables
+from medseg.commands.study_runs import study_runs
 from medseg.report import summary
 from medseg.report.cells import write_plan
 from medseg.report.tables import LATEX_HEAD, Cell, Table, latex, latex_text, long_text, markdown, plain
@@ -45,7 +46,7 @@ def test_markdown_and_latex_are_the_golden_text(tmp_path: Path) -> None:
 def test_leaky_and_synthetic_stand_in_every_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     monkeypatch.setattr("matplotlib.axes.Axes.text", lambda self, x, y, text, **_: drawn.append(text))
-    files, _ = write_tables(read_study(STUDY), golden_plan(tmp_path), tmp_path)
+    files, _ = write_tables(study_runs(read_study(STUDY), golden_plan(tmp_path), tmp_path))
     for kind in ("md", "tex", "csv"):
         text = files[kind].read_text(encoding="utf-8")
         assert "Ours, LEAKY" in text
@@ -62,9 +63,9 @@ def test_leaky_and_synthetic_stand_in_every_output(tmp_path: Path, monkeypatch: 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     study, plan = read_study(STUDY), golden_plan(tmp_path)
-    first, _ = write_tables(study, plan, tmp_path)
+    first, _ = write_tables(study_runs(study, plan, tmp_path))
     before = {kind: path.read_bytes() for kind, path in first.items()}
-    second, _ = write_tables(study, plan, tmp_path)
+    second, _ = write_tables(study_runs(study, plan, tmp_path))
     assert sorted(before) == ["csv", "md", "png", "tex"]
     assert {kind: path.read_bytes() for kind, path in second.items()} == before
 
@@ -137,9 +138,9 @@ def test_the_summary_is_sent_once_for_the_same_tables(tmp_path: Path, monkeypatc
     monkeypatch.setattr(report, "draw", lambda _, path, *, heading: path.write_text(heading))
     plan, study = golden_plan(tmp_path), read_study(find_study(str(STUDY), tmp_path))
     for _ in range(2):
-        files, _ = write_tables(study, plan, tmp_path)
+        files, _ = write_tables(study_runs(study, plan, tmp_path))
         report.send_summary(study, plan, files, SimpleNamespace(tracking=None))  # type: ignore[arg-type]
     assert sent == [{"data": "phantom", "preset": "quick", "synthetic": True}]
-    files, _ = write_tables(study, replace(plan, cells=plan.cells[:1]), tmp_path)
+    files, _ = write_tables(study_runs(study, replace(plan, cells=plan.cells[:1]), tmp_path))
     report.send_summary(study, plan, files, SimpleNamespace(tracking=None))  # type: ignore[arg-type]
     assert len(sent) == 2

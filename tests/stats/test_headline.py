@@ -9,7 +9,7 @@ import pytest
 from medseg.errors import ScoreError
 from medseg.metrics.epoch import CaseScores
 from medseg.scores import DISTANCES, MEASURED, OVERLAPS
-from medseg.stats.aggregate import headline, penalised_column, seed_mean
+from medseg.stats.aggregate import headline, patient_means, penalised_column, seed_mean
 from medseg.stats.table import score_rows
 
 inf, nan = math.inf, math.nan
@@ -192,3 +192,9 @@ def test_seeds_are_averaged_within_the_case():
 def test_seeds_on_different_cases_are_refused():
     with pytest.raises(ScoreError, match="run 2 scored other cases than run 1"):
         seed_mean([table(), table(COUNTS[:5], HD95[:5], PATIENTS[:5])], "dice")
+
+
+def test_patient_means_weigh_cases_equally_and_leave_out_the_undefined() -> None:
+    rows = [("p0", "a", 0.2), ("p0", "a", 0.4), ("p0", "b", 0.9), ("p1", "c", nan), ("p1", "d", 0.5), ("p2", "e", nan)]
+    found = patient_means(pd.DataFrame(rows, columns=["patient", "case", "dice"]), "dice")
+    assert found.to_dict() == pytest.approx({"p0": 0.6, "p1": 0.5, "p2": nan}, nan_ok=True)

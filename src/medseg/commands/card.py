@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from medseg.commands.configuration import choices, freeze, run_hydra
+from medseg.commands.show import show_lines
 from medseg.commands.systems import system_of
 from medseg.report.cards import dataset_card, model_card
 from medseg.report.checklists import checklists
@@ -40,13 +40,11 @@ def card(composed: DictConfig) -> list[Path]:
         "checklists.md": "# Checklists\n\n" + "\n".join(markdown(one.table) for one in filled),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    console = Console()
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-        console.print(str(folder / name), soft_wrap=True, highlight=False)
-    for one in filled:
-        console.print(f"{one.title}: {one.answered} of {len(one.items)} items answered", highlight=False)
-    return [folder / name for name in texts]
+    files = [folder / name for name in texts]
+    show_lines([*files, *(f"{one.title}: {one.answered} of {len(one.items)} items answered" for one in filled)])
+    return files
 
 
 def published_beside(run: RunFacts, start: Path) -> Board | None:

@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 from medseg import ledger, scores
 from medseg.commands.configuration import choices, compose, freeze
 from medseg.commands.page import comparison_page
+from medseg.commands.show import show, show_lines
 from medseg.errors import ConfigError, ScoreError
 from medseg.report.comparison import comparison_tables
-from medseg.report.tables import LATEX_HEAD, latex, long_text, markdown
+from medseg.report.tables import LATEX_HEAD, Table, latex, long_text, markdown
 from medseg.stats.comparison import Comparison, as_record
 from medseg.stats.comparison import compare as compared
 from medseg.stats.evidence import Evidence, Training, gather
@@ -110,7 +111,7 @@ def compare(named: dict[str, str], places: Sequence[str], config: DictConfig) ->
     files = write(comparison, folder, heading=f"Comparison {name}")
     tables, page = comparison_tables(comparison), folder / "comparison.html"
     pages = comparison_page(comparison, runs, trainings, tables, page, config)
-    _show(comparison, {**files, "html": pages["html"]})
+    _show(comparison, tables, {**files, "html": pages["html"]})
     _send(comparison, name, {**files, **pages}, config)
     return comparison
 
@@ -205,20 +206,11 @@ def write(comparison: Comparison, folder: Path, *, heading: str) -> dict[str, Pa
     return files
 
 
-def _show(comparison: Comparison, files: dict[str, Path]) -> None:
-    from rich.console import Console
-
-    from medseg.commands.report import show
-    from medseg.commands.show import WIDE
-
-    terminal = Console()
-    console = terminal if terminal.is_terminal else Console(width=WIDE)
-    for flag in comparison.evidence.flags:
-        console.print(f"[bold red]{flag}[/bold red]")
-    for table in comparison_tables(comparison):
-        show(table, console)
-    for path in files.values():
-        console.print(str(path), soft_wrap=True, highlight=False)
+def _show(comparison: Comparison, tables: Sequence[Table], files: dict[str, Path]) -> None:
+    show_lines(comparison.evidence.flags)
+    for table in tables:
+        show(table)
+    show_lines(files.values())
 
 
 def _send(comparison: Comparison, name: str, files: dict[str, Path], config: DictConfig) -> None:

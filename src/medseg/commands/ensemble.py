@@ -67,9 +67,9 @@ def ensemble(composed: DictConfig) -> Path:
     folders = find_runs(config)
     members = [Member(folder, runs.read_record(folder), _split(folder)) for folder in folders]
     check_members(members)
-    for member in members:
-        check_side(member.record, member.split, "test", allow=False)
     loaded = [_load(member, config) for member in members]
+    for one in loaded:
+        check_side(one.member.record, one.member.split, "test", allow=False, patients=one.data.patients())
     weights = _weights(loaded, config.weights, judge)
     record = _record(members, weights, config)
     folder = Path(config.paths.outputs) / FOLDER / str(record["name"])
@@ -176,12 +176,10 @@ def _write_tables(
 
     from medseg.evaluation.pictures import draw_overlays
     from medseg.evaluation.score import write_tables
-    from medseg.stats.case_table import case_table, write_case_table
 
     data = scorer.data
     scores, reliability = scorer.tables()
-    write_tables(folder, scores, reliability)
-    write_case_table(case_table(data.cases("test")), folder / "cases.csv")
+    write_tables(folder, scores, reliability, data.cases("test"))
     rows = [
         {
             "case": case.id,
@@ -214,13 +212,11 @@ def _publish(
     loaded: Sequence[Loaded], weights: Sequence[float], outcome: Outcome, judge: "Judge", folder: Path, name: str
 ) -> None:
     """Write the members beside the ensemble as Markdown and CSV, and print them."""
-    from rich.console import Console
-
-    from medseg.commands.show import show_table
+    from medseg.commands.show import show, show_lines
     from medseg.evaluation.gains import patient_mean
     from medseg.evaluation.pictures import flags
     from medseg.report.gain_table import MemberRow, ensemble_table
-    from medseg.report.tables import long_text, markdown, plain
+    from medseg.report.tables import long_text, markdown
 
     rows: list[MemberRow] = []
     for one, weight, values in zip(loaded, weights, outcome.members, strict=True):
@@ -235,8 +231,5 @@ def _publish(
     table = ensemble_table(rows, mean, title=name, metric=judge.metric, caption=caption)
     (folder / "members.md").write_text(markdown(table), encoding="utf-8")
     (folder / "members.csv").write_text(long_text([table]), encoding="utf-8")
-    texts = [[plain(table, cell).replace("[", r"\[") for cell in row] for row in table.rows]
-    show_table(name, [plain(table, column).replace("[", r"\[") for column in table.columns], texts)
-    console = Console()
-    for file in ("run.json", "scores.csv", "disagreement.csv"):
-        console.print(str(folder / file), soft_wrap=True, highlight=False)
+    show(table)
+    show_lines(folder / file for file in ("run.json", "scores.csv", "disagreement.csv"))

@@ -15,6 +15,8 @@ from medseg.targets import check_targets
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from medseg.data.cases import Case
+
 log = logging.getLogger(__name__)
 TAKEN_FROM_RUN = ("preprocess", "mean", "std", "seed", "view", "missing")
 
@@ -80,20 +82,17 @@ def _score(
     from medseg.commands.show import show_scores
     from medseg.evaluation.pictures import draw_overlays
     from medseg.evaluation.score import reliability_side, score_side, write_tables
-    from medseg.stats.case_table import case_table, write_case_table
 
     module = instantiate(run.config["method"], net=run.net, _recursive_=True)
     trainer = instantiate(config.trainer, enable_progress_bar=True, default_root_dir=str(folder))
     scores = score_side(trainer, module, data, side, predictions=folder / "predictions")
     reliability = reliability_side(module, data, side)
-    write_tables(folder, scores, reliability)
-    write_case_table(case_table(data.cases(side)), folder / "cases.csv")
+    write_tables(folder, scores, reliability, data.cases(side))
     title = " ".join([*labels, f"{run.record['name']} on {data.card.name} ({side})"])
     draw_overlays(folder, data, scores, title)
     show_scores(scores, folder, data.card.unit)
     if renew and _outdated(run.folder / "scores.csv"):
-        write_case_table(case_table(data.cases(side)), run.folder / "cases.csv")
-        _renew(run, scores, reliability)
+        _renew(run, scores, reliability, data.cases(side))
 
 
 def _outdated(table: Path) -> bool:
@@ -106,20 +105,18 @@ def _outdated(table: Path) -> bool:
         return is_first_version(file.readline().rstrip("\n").split(","))
 
 
-def _renew(run: runs.Run, scores: "DataFrame", reliability: "DataFrame | None") -> None:
+def _renew(run: runs.Run, scores: "DataFrame", reliability: "DataFrame | None", cases: "Sequence[Case]") -> None:
     """Replace the tables of a finished run that an older version wrote, and the numbers made of them."""
-    from rich.console import Console
-
+    from medseg.commands.show import show_lines
     from medseg.evaluation.score import write_tables
     from medseg.stats.aggregate import headline
 
-    write_tables(run.folder, scores, reliability)
+    write_tables(run.folder, scores, reliability, cases)
     summary = {f"test/{name}": value for name, value in headline(scores).items()}
     runs.write_json(run.folder / "run.json", {**run.record, "summary": summary})
-    Console().print(
-        f"{run.folder / 'scores.csv'}: was written by an older medseg and is renewed; `medseg track run=...` sends it "
-        "to the tracker.",
-        soft_wrap=True,
+    table = run.folder / "scores.csv"
+    show_lines(
+        [f"{table}: was written by an older medseg and is renewed; `medseg track run=...` sends it to the tracker."]
     )
 
 
@@ -131,9 +128,7 @@ def _predictions(folders: Sequence[Path]) -> Path | None:
 
 def _legacy(data: Any, side: str, predictions: Path, folder: Path, *, protocol: str) -> None:
     """Write and print what a published script would make of the stored label maps."""
-    from rich.console import Console
-
-    from medseg.commands.show import show_table
+    from medseg.commands.show import show_lines, show_table
     from medseg.evaluation.legacy import REMARK, legacy_numbers, write_legacy
 
     values = legacy_numbers(data, data.cases(side), predictions, protocol=protocol)
@@ -141,7 +136,7 @@ def _legacy(data: Any, side: str, predictions: Path, folder: Path, *, protocol: 
     write_legacy(values, path, protocol=protocol)
     rows = [[name, str(value) if isinstance(value, int) else f"{value:.4f}"] for name, value in values.items()]
     show_table(f"protocol={protocol}: {REMARK}", ["score", "value"], rows)
-    Console().print(f"{path}  {REMARK}; medseg's own numbers stand in scores.csv", soft_wrap=True, highlight=False)
+    show_lines([f"{path}  {REMARK}; medseg's own numbers stand in scores.csv"])
 
 
 def _other_data(chosen: Any, run: runs.Run, config: DictConfig) -> Any:

@@ -5,7 +5,6 @@ spend much of a second thread's time waiting for the first (``benchmarks/study_w
 """
 
 import itertools
-import os
 import re
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.commands.configuration import TERMINATED
+from medseg.data.workers import usable_cores
 from medseg.errors import ConfigError
 from medseg.report.cells import FINISHED, PlannedCell, state_of
 from medseg.studies import Sweep
@@ -68,9 +68,8 @@ def number_of_workers(given: int | str, cells: Sequence[PlannedCell]) -> int:
         return 1
     import psutil
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     room = int(psutil.virtual_memory().available / 1e9 / GIGABYTES)
-    return max(1, min(cores, room, MOST_WORKERS, len(cells)))
+    return max(1, min(usable_cores(), room, MOST_WORKERS, len(cells)))
 
 
 def run_jobs(
@@ -155,8 +154,7 @@ def _run_beside(
 def _started(part: Job, command: Sequence[str], workers: int, logs: Path) -> Started:
     """Start a part with its share of the cores, unless the command line or the study has ``threads`` of its own."""
     given = [text for text in part.sweep.arguments if text.startswith("threads=")]
-    cores = os.cpu_count() or 1
-    threads = [] if given else [f"threads={max(1, cores // workers)}"]
+    threads = [] if given else [f"threads={max(1, usable_cores() // workers)}"]
     name = "-".join([part.sweep.panel, *part.sweep.name.split()])
     name = re.sub(r"[^\w.-]", "_", name)[:LONGEST]
     log = logs / f"{name}.log"

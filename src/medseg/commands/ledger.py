@@ -32,10 +32,7 @@ def show_ledger(config: DictConfig) -> None:
         ConfigError: ``last`` is no number above 0.
         RunError: the chain is broken; everything was printed before.
     """
-    from rich.console import Console
-
-    from medseg.commands.report import show
-    from medseg.commands.show import WIDE
+    from medseg.commands.show import show, show_lines
     from medseg.report.ledger import ledger_table
 
     if config.last is not None and (not isinstance(config.last, int) or config.last < 1):
@@ -45,20 +42,14 @@ def show_ledger(config: DictConfig) -> None:
     entries = [entry for entry in ledger.read(path) if _wanted(entry, study=config.study, key=key)]
     shown = entries if config.last is None else entries[-config.last :]
     found = ledger.verify(path)
-    plain = Console()
-    console = plain if plain.is_terminal else Console(width=WIDE)
-    show(ledger_table(shown, found, left_out=len(entries) - len(shown)), console)
-    for line in ledger.summary(path, study=config.study, key=key)[:-1]:  # the caption has the state already
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    for name in ledger.strangers(path, _anchors(Path(config.paths.runs))):
-        console.print(
-            f"{name}: its record remembers a line that is not in this ledger; the line was removed, or the run was "
-            "made with another ledger.",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-    console.print(str(path), soft_wrap=True, highlight=False, markup=False)
+    show(ledger_table(shown, found, left_out=len(entries) - len(shown)))
+    strangers = (
+        f"{name}: its record remembers a line that is not in this ledger; the line was removed, or the run was made "
+        "with another ledger."
+        for name in ledger.strangers(path, _anchors(Path(config.paths.runs)))
+    )
+    summary = ledger.summary(path, study=config.study, key=key)[:-1]  # the caption has the state already
+    show_lines([*summary, *strangers, path])
     if not found.intact:
         raise RunError(
             f"{path}: chain broken at line {found.broken_line} ({found.reason}); restore the file from a copy, or "

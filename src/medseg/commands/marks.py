@@ -119,21 +119,17 @@ def _write(frame: "pd.DataFrame", path: Path) -> None:
 
 def _show(rows: "pd.DataFrame", folder: Path, name: str) -> None:
     """Print the curve and where it lies."""
-    from rich.console import Console
-
-    from medseg.commands.show import show_table
+    from medseg.commands.show import show_lines, show_table
 
     shown = [
         [
             f"{row.deviation:g}" if row.marked else "no marks",
             f"{row.dice:.4f}",
-            f"[{row.low:.4f}, {row.high:.4f}]".replace("[", r"\["),
+            f"[{row.low:.4f}, {row.high:.4f}]",
             str(row.cases),
         ]
         for row in rows.itertuples()
     ]
     columns = ["error of the marks, px at 256", "Dice per case", "95 % CI over patients", "cases"]
     show_table(name, columns, shown)
-    console = Console()
-    for file in ("marks.csv", "marks.png"):
-        console.print(str(folder / file), soft_wrap=True, highlight=False)
+    show_lines(folder / file for file in ("marks.csv", "marks.png"))

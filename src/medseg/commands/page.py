@@ -1,7 +1,7 @@
 """What a study or a list of runs has, gathered from disk for its page; the page itself is made in ``report.html``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,60 +9,48 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg import ledger
 from medseg.commands.page_extras import with_extras
-from medseg.commands.page_runs import of_result, trained_run
-from medseg.errors import ConfigError, ScoreError
-from medseg.report.cells import FINISHED, Result
+from medseg.commands.page_runs import trained_run
+from medseg.commands.study_runs import StudyRuns
+from medseg.errors import ConfigError
+from medseg.report.cells import FINISHED
 from medseg.report.html.energy import Power
-from medseg.report.html.material import Arm, Material, Trained, flags_of
+from medseg.report.html.material import Arm, Material, flags_of
 from medseg.report.html.write import write_page
 from medseg.report.tables import Table
-from medseg.stats.comparison import Comparison, compare
-from medseg.stats.evidence import COMMON, Training, gather
-from medseg.stats.gate import Settings
-from medseg.studies import Study
+from medseg.stats.comparison import Comparison
+from medseg.stats.evidence import Training
 
 if TYPE_CHECKING:
     from medseg.commands.compared_runs import ComparedRun
 
-MOST_METHODS = 20
-"""Above this a study's page compares nothing by itself: hundreds of pairs say little, and take long."""
 UNKNOWN_GRID = "as configured, no source given"
 
 
-def study_page(study: Study, results: Sequence[Result], tables: Sequence[Table], config: DictConfig) -> dict[str, Path]:
+def study_page(runs: StudyRuns, tables: Sequence[Table], config: DictConfig) -> dict[str, Path]:
     """Write a study's ``NAME.html`` and plots, and return the files by kind or name.
 
     Args:
-        study: the study.
-        results: every planned cell with what its run left.
+        runs: of the study.
         tables: of the study's report.
-        config: of ``medseg report`` or ``medseg study``; ``paths.outputs`` and ``energy`` are read.
+        config: of ``medseg report`` or ``medseg study``; ``energy`` is read.
 
     Raises:
         RunError: a finished run's file is missing or damaged.
         ScoreError: a score table is damaged.
         ConfigError: ``energy`` has an unknown key.
     """
-    outputs = Path(config.paths.outputs)
-    folder = outputs / study.name
-    finished = [result for result in results if result.state == FINISHED]
-    panels = list(dict.fromkeys(result.cell.panel for result in finished))
-    arms = []
-    for panel in panels:
-        of_panel = [result for result in finished if result.cell.panel == panel]
-        trained = tuple(of_result(result, study.labels, folder) for result in of_panel)
-        arms.append(compared_arm(panel if len(panels) > 1 else "", trained))
-    unfinished = [f"{result.cell.name}: {result.state}" for result in results if result.state != FINISHED]
+    study, arms = runs.study, runs.arms
+    unfinished = [f"{result.cell.name}: {result.state}" for result in runs.results if result.state != FINISHED]
     material = Material(
         title=study.title,
         flags=_flags(arms),
-        arms=tuple(arms),
+        arms=arms,
         tables=tuple(tables),
         unfinished=tuple(unfinished),
-        ledger=tuple(ledger.summary(ledger.path_in(outputs), study=study.name)),
+        ledger=tuple(ledger.summary(ledger.path_in(runs.outputs), study=study.name)),
         power=power_of(config),
     )
-    return write_page(with_extras(material, Path.cwd()), folder / f"{study.name}.html")
+    return write_page(with_extras(material, Path.cwd()), runs.folder / f"{study.name}.html")
 
 
 def comparison_page(
@@ -133,54 +121,3 @@ def power_of(config: DictConfig) -> Power:
     if source is None and power.grid_grams != Power.grid_grams:
         source = UNKNOWN_GRID
     return power if source is None else replace(power, grid_source=str(source))
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Trainings that can be compared, and why others are not among them."""
-
-    trainings: tuple[Training, ...]
-    note: str = ""
-
-
-def compared_arm(name: str, trained: Sequence[Trained]) -> Arm:
-    """Return runs with their comparison, or with the reason why there is none."""
-    methods = list(dict.fromkeys(run.method for run in trained))
-    if len(methods) > MOST_METHODS:
-        said = f"{len(methods)} methods: choose those that matter and compare them with `medseg compare`."
-        return Arm(name, tuple(trained), None, said)
-    choice = _choice([_training(run) for run in trained])
-    try:
-        comparison = compare(gather(choice.trainings, seeds=COMMON), Settings())
-    except ScoreError as error:  # what cannot be compared is shown, and said to be so
-        return Arm(name, tuple(trained), None, f"Not compared: {error}")
-    notes = (*comparison.notes, choice.note) if choice.note else comparison.notes
-    return Arm(name, tuple(trained), replace(comparison, notes=notes))
-
-
-def _choice(trainings: Sequence[Training]) -> _Choice:
-    """Leave out methods with fewer seeds than the others, such as baselines, where two methods or more remain."""
-    seeds: dict[str, set[int]] = {}
-    for training in trainings:
-        seeds.setdefault(training.method, set()).add(training.seed)
-    most = max(map(len, seeds.values()), default=0)
-    few = [method for method, found in seeds.items() if len(found) < most]
-    if not few or len(seeds) - len(few) < 2:
-        return _Choice(tuple(trainings))
-    kept = tuple(training for training in trainings if training.method not in few)
-    return _Choice(kept, f"Not compared, for they have fewer seeds: {', '.join(few)}.")
-
-
-def _training(run: Trained) -> Training:
-    data, split = run.record["data"], run.record["split"]
-    return Training(
-        name=run.name,
-        method=run.method,
-        seed=run.seed,
-        table=run.scores,
-        data=str(data["name"]),
-        digest=str(data["digest"]),
-        split=str(split["hash"]),
-        leaky=bool(split["leaky"]),
-        synthetic=bool(data["synthetic"]),
-    )

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 import time
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 
 from medseg.data.datamodule import SegmentationData
 from medseg.data.dataset import collate
-from medseg.data.workers import choose_workers
+from medseg.data.workers import choose_workers, usable_cores
 from medseg.training.module import SegmentationModule
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ def probe_workers(data: SegmentationData, module: SegmentationModule) -> int:
     batch_seconds = (time.perf_counter() - started) / count * data.batch_size
     batch = collate([samples[number % count] for number in range(data.batch_size)])
     step_seconds = _step_seconds(module, batch["image"])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     workers = choose_workers(batch_seconds, step_seconds, cores)
     log.info(
         "num_workers=auto: a batch takes %.0f ms to read, a step %.0f ms, %d core(s): %d worker(s)",

@@ -18,7 +18,6 @@ from medseg.evaluation.score import reliability_side, score_side, write_tables
 from medseg.mirror import mirror_run, start_run
 from medseg.selection import selection_of
 from medseg.stats.aggregate import headline
-from medseg.stats.case_table import case_table, write_case_table
 from medseg.training.cost import PeakMemory, parameter_counts
 
 
@@ -124,8 +123,7 @@ class Recording:
         if not self.writes:
             return
         reliability = reliability_side(self.parts.module, self.parts.data, "test")
-        write_tables(self.folder, scores, reliability)
-        write_case_table(case_table(self.parts.data.cases("test")), self.folder / "cases.csv")
+        write_tables(self.folder, scores, reliability, self.parts.data.cases("test"))
         self.record["summary"] = {f"test/{name}": value for name, value in headline(scores).items()}
         self._draw(scores)
 

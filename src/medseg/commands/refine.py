@@ -94,8 +94,7 @@ def _check(run: runs.Run, data: "SegmentationData", tta: "Tta") -> None:
         )
     if not data.cases("test"):
         raise ConfigError(f"{run.folder}: the test side of split={data.split.name} has no case to judge the steps on.")
-    of_cases = {case.id: case.patient for side in data.split.sides for case in data.cases(side)}
-    check_side(run.record, data.split, "test", allow=False, patients=of_cases)
+    check_side(run.record, data.split, "test", allow=False, patients=data.patients())
     tta.check(
         data.input_size(),
         whole=isinstance(data.view, Whole),
@@ -164,7 +163,6 @@ def _judge_on_test(work: Work, refinement: "Refinement", folder: Path) -> tuple[
     from medseg.evaluation.probabilities import Scorer, all_give_probabilities, grey_image, predicted
     from medseg.evaluation.refine import stages
     from medseg.evaluation.score import write_tables
-    from medseg.stats.case_table import case_table, write_case_table
 
     data, scored = work.data, folder / "predictions"
     scored.mkdir(exist_ok=True)
@@ -181,8 +179,7 @@ def _judge_on_test(work: Work, refinement: "Refinement", folder: Path) -> tuple[
         data.save_prediction(scored, item.case.id, labels)
         patients.append(item.case.patient)
     scores, reliability = scorer.tables()
-    write_tables(folder, scores, reliability)
-    write_case_table(case_table(data.cases("test")), folder / "cases.csv")
+    write_tables(folder, scores, reliability, data.cases("test"))
     draw_overlays(folder, data, scores, f"{work.run.record['name']}, refined (test)")
     return values, patients
 
@@ -215,12 +212,10 @@ def _rows(
 
 def _publish(work: Work, rows: Sequence["StepRow"], folder: Path) -> None:
     """Write the table as Markdown and CSV and print it."""
-    from rich.console import Console
-
-    from medseg.commands.show import show_table
+    from medseg.commands.show import show, show_lines
     from medseg.evaluation.pictures import flags
     from medseg.report.gain_table import refinement_table
-    from medseg.report.tables import long_text, markdown, plain
+    from medseg.report.tables import long_text, markdown
 
     data, judge = work.data, work.judge
     patients = {side: len({case.patient for case in data.cases(side)}) for side in ("val", "test")}
@@ -236,8 +231,5 @@ def _publish(work: Work, rows: Sequence["StepRow"], folder: Path) -> None:
     table = refinement_table(rows, title=title, metric=judge.metric, caption=caption)
     (folder / "refinement.md").write_text(markdown(table), encoding="utf-8")
     (folder / "refinement.csv").write_text(long_text([table]), encoding="utf-8")
-    texts = [[plain(table, cell).replace("[", r"\[") for cell in row] for row in table.rows]
-    show_table(title, [plain(table, column).replace("[", r"\[") for column in table.columns], texts)
-    console = Console()
-    for name in ("refinement.json", "scores.csv"):
-        console.print(str(folder / name), soft_wrap=True, highlight=False)
+    show(table)
+    show_lines(folder / name for name in ("refinement.json", "scores.csv"))

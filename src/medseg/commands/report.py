@@ -5,32 +5,28 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from medseg import ledger
 from medseg.commands.configuration import compose, freeze
-from medseg.commands.page import compared_arm, study_page
-from medseg.commands.page_runs import of_result
-from medseg.commands.show import WIDE
+from medseg.commands.page import study_page
+from medseg.commands.show import show, show_lines
+from medseg.commands.study_runs import StudyRuns, study_runs
 from medseg.commands.systems import system_of
 from medseg.errors import ConfigError, RunError
 from medseg.report.architectures import Names, architecture_tables
 from medseg.report.architectures_figure import draw_costs
 from medseg.report.caption import facts
-from medseg.report.cells import FINISHED, Plan, Result, load, options_of, read_plan
+from medseg.report.cells import Plan, Result, options_of, read_plan
 from medseg.report.comparison import comparison_tables
 from medseg.report.html.material import flags_of
 from medseg.report.nested import nested_tables
 from medseg.report.table1 import panels, read_published
 from medseg.report.table_figure import draw
-from medseg.report.tables import LATEX_HEAD, Table, latex, long_text, markdown, plain
+from medseg.report.tables import LATEX_HEAD, Table, latex, long_text, markdown
 from medseg.studies import Study, find_study, read_study
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 USAGE = """usage: medseg report study=NAME [data=NAME] [preset=NAME] [paths.outputs=DIR] [tracking=csv]
 
@@ -72,21 +68,14 @@ def settings(verb: str, arguments: Sequence[str]) -> DictConfig:
 
 def publish(study: Study, plan: Plan, config: DictConfig) -> dict[str, Path]:
     """Note the access, write a plan's tables and page, print them, send them to the tracker, return where they lie."""
-    from rich.console import Console
-
-    outputs = Path(config.paths.outputs)
-    results = load(plan, outputs)
-    note_access(results, outputs)
-    files, tables = write_tables(study, plan, outputs)
-    pages = study_page(study, results, tables, config)
-    plain_console = Console()
-    console = plain_console if plain_console.is_terminal else Console(width=WIDE)
+    runs = study_runs(study, plan, Path(config.paths.outputs))
+    note_access(runs.results, runs.outputs)
+    files, tables = write_tables(runs)
+    pages = study_page(runs, tables, config)
     for table in tables:
-        show(table, console)
-    for path in (*files.values(), pages[PAGE]):
-        console.print(str(path), soft_wrap=True, highlight=False)
-    for line in ledger.summary(ledger.path_in(outputs), study=study.name):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        show(table)
+    summary = ledger.summary(ledger.path_in(runs.outputs), study=study.name)
+    show_lines([*files.values(), pages[PAGE], *summary])
     files |= pages
     send_summary(study, plan, files, config)
     return files
@@ -99,11 +88,10 @@ def note_access(results: Sequence[Result], outputs: Path) -> None:
         ledger.append(ledger.path_in(outputs), ledger.access("report", records))
 
 
-def write_tables(study: Study, plan: Plan, outputs: Path) -> tuple[dict[str, Path], list[Table]]:
+def write_tables(runs: StudyRuns) -> tuple[dict[str, Path], list[Table]]:
     """Write the Markdown, LaTeX, CSV and PNG of a plan; the same runs give the same bytes."""
-    folder = outputs / study.name
-    results = load(plan, outputs)
-    tables = TABLES[study.table](study, plan, results, folder)
+    study, folder = runs.study, runs.folder
+    tables = TABLES[study.table](runs)
     files = {kind: folder / f"{study.name}.{kind}" for kind in ("md", "tex", "csv", "png")}
     folder.mkdir(parents=True, exist_ok=True)
     heading = f"# {study.title}\n\n"
@@ -114,73 +102,50 @@ def write_tables(study: Study, plan: Plan, outputs: Path) -> tuple[dict[str, Pat
     draw(tables, files["png"], heading=study.title)
     if study.table == "architectures":
         files["cost"] = folder / f"{study.name}_cost.png"
-        draw_costs(
-            tables,
-            files["cost"],
-            heading=study.title,
-            flags=flags_of([result.record for result in results if result.record]),
-        )
+        flags = flags_of([result.record for result in runs.results if result.record])
+        draw_costs(tables, files["cost"], heading=study.title, flags=flags)
     return files, tables
 
 
-def _table1(study: Study, plan: Plan, results: Sequence[Result], folder: Path) -> list[Table]:
-    published = read_published(study.root / "published.csv")
-    return panels(plan, results, published, labels=study.labels, folder=folder)
+def _table1(runs: StudyRuns) -> list[Table]:
+    published = read_published(runs.study.root / "published.csv")
+    return panels(runs.plan, runs.results, published, labels=runs.study.labels, folder=runs.folder)
 
 
-def _architectures(study: Study, plan: Plan, results: Sequence[Result], folder: Path) -> list[Table]:
-    systems = {option: system_of(option) for option in options_of(results, "net")}
+def _architectures(runs: StudyRuns) -> list[Table]:
+    systems = {option: system_of(option) for option in options_of(runs.results, "net")}
     labels = {option: system.name for option, system in systems.items() if system.name}
     designs = {option: system.design for option, system in systems.items()}
-    return architecture_tables(plan, results, names=Names({**labels, **study.labels}, designs), folder=folder)
+    names = Names({**labels, **runs.study.labels}, designs)
+    return architecture_tables(runs.plan, runs.results, names=names, folder=runs.folder)
 
 
-def _comparison(study: Study, plan: Plan, results: Sequence[Result], folder: Path) -> list[Table]:
+def _comparison(runs: StudyRuns) -> list[Table]:
     """Return what may be claimed, panel by panel, from the finished runs.
 
     Raises:
         RunError: no panel can be compared; the reason of the last one is given.
     """
     tables, reason = [], "no run is finished"
-    panels = list(dict.fromkeys(result.cell.panel for result in results))
-    for panel in panels:
-        own = [result for result in results if result.cell.panel == panel]
-        finished = [of_result(result, study.labels, folder) for result in own if result.state == FINISHED]
-        arm = compared_arm(panel, finished)
+    for arm in runs.arms:
         if arm.comparison is None:
             reason = arm.refusal or reason
             continue
+        own = [result for result in runs.results if not arm.name or result.cell.panel == arm.name]
         for table in comparison_tables(arm.comparison):
-            name = f"{panel}-{table.name}" if len(panels) > 1 else table.name
-            tables.append(replace(table, name=name, caption=(*facts(plan, own), *table.caption)))
+            name = f"{arm.name}-{table.name}" if arm.name else table.name
+            tables.append(replace(table, name=name, caption=(*facts(runs.plan, own), *table.caption)))
     if not tables:
-        raise RunError(f"study '{study.name}' has nothing to compare ({reason}); run it on.")
+        raise RunError(f"study '{runs.study.name}' has nothing to compare ({reason}); run it on.")
     return tables
 
 
-def _nested(study: Study, plan: Plan, results: Sequence[Result], folder: Path) -> list[Table]:
-    return nested_tables(plan, results, labels=study.labels, folder=folder)
+def _nested(runs: StudyRuns) -> list[Table]:
+    return nested_tables(runs.plan, runs.results, labels=runs.study.labels, folder=runs.folder)
 
 
 TABLES = {"table1": _table1, "architectures": _architectures, "comparison": _comparison, "nested": _nested}
 """What builds each kind of table that a study file may ask for."""
-
-
-def show(table: Table, console: "Console") -> None:
-    """Print a table, its caption and its footnotes."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    drawn = RichTable(title=Text(table.title, style="bold"), title_justify="left")
-    for i, column in enumerate(table.columns):
-        drawn.add_column(Text(plain(table, column)), justify="left" if i == 0 else "right")
-    for row in table.rows:
-        drawn.add_row(*(Text(plain(table, cell)) for cell in row))
-    console.print(drawn)
-    console.print(Text(" ".join(table.caption)))
-    for number, note in enumerate(table.footnotes, start=1):
-        console.print(Text(f"({number}) {note}", style="dim"))
-    console.print()
 
 
 def send_summary(study: Study, plan: Plan, files: Mapping[str, Path], config: DictConfig) -> None:

@@ -73,10 +73,7 @@ def write_strata(config: DictConfig) -> Path:
             false.
         ScoreError: a table is damaged, or ``by`` names no column.
     """
-    from rich.console import Console
-
-    from medseg.commands.report import show
-    from medseg.commands.show import WIDE
+    from medseg.commands.show import show, show_lines
 
     if not isinstance(config.count, int) or config.count < 1:
         raise ConfigError(f"count={config.count}: give a number of cases above 0.")
@@ -89,13 +86,9 @@ def write_strata(config: DictConfig) -> Path:
     tables = _tables(scored, by, list(config.thresholds), classified, worst, rules)
     folder = scored.folder / "strata"
     _write(folder, tables, classified, worst)
-    plain = Console()
-    console = plain if plain.is_terminal else Console(width=WIDE)
     for table in tables:
-        show(table, console)
-    for note in _notes(scored, config, worst, folder):
-        console.print(note, soft_wrap=True, highlight=False, markup=False)
-    console.print(str(folder), soft_wrap=True, highlight=False, markup=False)
+        show(table)
+    show_lines([*_notes(scored, config, worst, folder), folder])
     return folder
 
 

@@ -73,9 +73,10 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         group = key.split(".")[0]
         if key == "seeds" and not value.startswith("["):
             text = f"seeds=[{value}]"
-        if key in OWN or group in SHARED or text.startswith("-"):
+        mine = key in OWN or group == "energy"
+        if mine or group in SHARED or text.startswith("-"):
             own.append(text)
-        if key not in OWN and not text.startswith("-"):
+        if not mine and not text.startswith("-"):
             passed.append(text)
     return own, passed
 

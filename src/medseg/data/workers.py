@@ -1,9 +1,15 @@
 """How many processes should read and augment while the network works."""
 
+import os
 from math import ceil
 
 NEGLIGIBLE = 0.1
 """Share of a training step below which reading beside it is not worth a process."""
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_workers(batch_seconds: float, step_seconds: float, cores: int) -> int:

@@ -1,13 +1,16 @@
 """Score one side of a dataset with a trained module: one row per case and foreground class."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from pandas import DataFrame
 
+from medseg.data.cases import Case
 from medseg.data.datamodule import SegmentationData
 from medseg.metrics.epoch import CaseRows
+from medseg.stats.case_table import case_table, write_case_table
 from medseg.stats.reliability import reliability_rows, write_reliability
 from medseg.stats.table import score_rows, write_scores
 from medseg.training.callbacks import SavePredictions
@@ -76,9 +79,19 @@ def reliability_side(module: SegmentationModule, data: SegmentationData, side: s
     return reliability_rows(rows.reliability, [cases[number].id for number in rows.index])
 
 
-def write_tables(folder: Path, scores: DataFrame, reliability: DataFrame | None) -> None:
-    """Write ``scores.csv`` and ``reliability.csv``; one of an earlier evaluation that no longer holds is removed."""
+def write_tables(folder: Path, scores: DataFrame, reliability: DataFrame | None, cases: Sequence[Case]) -> None:
+    """Write ``scores.csv``, ``cases.csv`` and ``reliability.csv`` of an evaluation.
+
+    A reliability table of an earlier evaluation that no longer holds is removed.
+
+    Args:
+        folder: of the run or of the evaluation.
+        scores: the score table.
+        reliability: None without probabilities.
+        cases: that were scored.
+    """
     write_scores(scores, folder / "scores.csv")
+    write_case_table(case_table(cases), folder / "cases.csv")
     if reliability is None:
         (folder / "reliability.csv").unlink(missing_ok=True)
     else:

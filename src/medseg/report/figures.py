@@ -1,19 +1,15 @@
-"""Plots of a run: training curves, distributions of Dice over patients and sizes.
+"""Training curves of a run.
 
-Every picture is a PNG below a megabyte and says in its corner when the images are simulated or the split leaks.
+The picture is a PNG below a megabyte and says in its corner when the images are simulated or the split leaks.
 """
 
 import math
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from medseg.errors import RunError, ScoreError
+from medseg.errors import RunError
 from medseg.report.canvas import FLAG, LINES, new_figure, save_figure
-from medseg.report.selection import patient_means, size_groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,78 +55,6 @@ def curves(
     return save_figure(figure, path, caption=best, flags=flags)
 
 
-def dice_boxes(frames: Mapping[str, Any], path: Path, *, caption: str, flags: Sequence[str] = ()) -> Path:
-    """Draw Dice per patient, a box and every patient as a point for each model, and return the path.
-
-    A patient's value is the mean over their cases of the mean over classes; box: quartiles and median, whiskers to
-    the last point within 1.5 interquartile ranges; diamond: mean over patients.
-
-    Args:
-        frames: score table by model, drawn from top to bottom.
-        path: the PNG.
-        caption: stands below.
-        flags: printed in red at the top, for instance ``("SYNTHETIC", "LEAKY SPLIT")``.
-
-    Raises:
-        ScoreError: no table, or one without a defined Dice.
-    """
-    values = {name: patient_means(frame) for name, frame in frames.items()}
-    empty = [name for name, patients in values.items() if not len(patients)]
-    if empty or not values:
-        raise ScoreError(f"{path}: {empty or 'no model'} without a defined Dice; score the runs first.")
-    figure = new_figure(8, 1.35 + 0.55 * len(values))
-    height = figure.get_size_inches()[1]
-    ax = figure.add_axes((0.27, 0.82 / height, 0.70, 1 - 1.17 / height))
-    for place, patients in enumerate(values.values()):
-        numbers, color = patients.to_numpy(), LINES[place % len(LINES)]
-        spread = ((np.arange(len(numbers)) * 0.618034) % 1 - 0.5) * 0.42  # golden ratio: even, and the same each time
-        ax.boxplot(
-            numbers, positions=[place], orientation="horizontal", widths=0.6, showfliers=False,
-            boxprops={"color": color}, medianprops={"color": color, "linewidth": 2},
-            whiskerprops={"color": color}, capprops={"color": color},
-        )  # fmt: skip
-        ax.plot(numbers, place + spread, ".", color=color, alpha=0.45, markersize=5, markeredgewidth=0)
-        ax.plot([numbers.mean()], [place], "D", color=color, markeredgecolor="white", markersize=7, zorder=5)
-    short = [textwrap.shorten(name, 26, placeholder="...") for name in values]
-    names = [f"{name}\nn = {len(patients)}" for name, patients in zip(short, values.values(), strict=True)]
-    ax.set_yticks(range(len(values)), names, fontsize=8.5)
-    ax.set_ylim(len(values) - 0.5, -0.5)
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_xlabel("Dice per patient", fontsize=9)
-    _bare(ax, grid="x")
-    return save_figure(figure, path, caption=caption, flags=flags)
-
-
-def dice_by_size(frame: Any, path: Path, *, caption: str, flags: Sequence[str] = ()) -> Path:
-    """Draw Dice against the size of the structure, with each size group's median, and return the path.
-
-    Args:
-        frame: a score table.
-        path: the PNG.
-        caption: stands below.
-        flags: printed in red at the top, for instance ``("SYNTHETIC", "LEAKY SPLIT")``.
-
-    Raises:
-        ScoreError: no row has a structure in its reference.
-    """
-    present = frame[(frame["reference_size"] > 0) & frame["dice"].notna()]
-    figure = new_figure(7, 3.9)
-    ax = figure.add_axes((0.09, 0.23, 0.885, 0.66))
-    dots = {"marker": "o", "linestyle": "", "alpha": 0.45, "markersize": 4.5, "markeredgewidth": 0}
-    ax.semilogx(present["reference_size"], present["dice"], color=LINES[0], **dots)
-    groups = size_groups(frame)
-    for place, group in enumerate(groups.itertuples()):
-        ax.hlines(group.dice_median, group.smallest, group.largest, color=FLAG, linewidth=2)
-        ax.axvline(group.largest, color="0.75", linewidth=0.8, zorder=0)
-        text, middle = f"{group.group}: median {group.dice_median:.2f}", (place + 0.5) / len(groups)
-        ax.text(middle, 1.03, text, ha="center", fontsize=8.5, transform=ax.transAxes)
-    ax.set_ylim(-0.02, 1.02)
-    ax.set_xlabel("reference size (pixels, logarithmic)", fontsize=9)
-    ax.set_ylabel("Dice", fontsize=9)
-    _bare(ax, grid="y")
-    return save_figure(figure, path, caption=caption, flags=flags)
-
-
 def _series(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     """Return (epoch, value) of the finite values by metric; of an epoch logged twice the later value counts."""
     found: dict[str, dict[int, float]] = {}
@@ -157,11 +81,11 @@ def _draw_lines(ax: "Axes", series: Mapping[str, Sequence[tuple[int, float]]], l
     ax.set_xlabel("epoch", fontsize=9)
     ax.set_ylabel(label, fontsize=9)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _bare(ax, grid="y")
+    _bare(ax)
 
 
-def _bare(ax: "Axes", *, grid: Literal["x", "y"]) -> None:
-    ax.grid(axis=grid, color="0.9", linewidth=0.8)
+def _bare(ax: "Axes") -> None:
+    ax.grid(axis="y", color="0.9", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=8.5)
     ax.spines[["top", "right"]].set_visible(False)

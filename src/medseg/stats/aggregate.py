@@ -91,6 +91,14 @@ def seed_mean(frames: Sequence[pd.DataFrame], column: str) -> pd.DataFrame:
     return tables[0].assign(value=mean)
 
 
+def patient_means(frame: pd.DataFrame, column: str) -> pd.Series:
+    """Return each patient's value: the mean over their cases of the mean over classes.
+
+    Undefined rows are left out; a patient without a defined row is NaN.
+    """
+    return frame.groupby(["patient", "case"])[column].mean().groupby("patient").mean()
+
+
 def _case_values(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     values = penalised_column(frame, column) if column in scores.DISTANCES else frame[column].to_numpy()
     rows = frame[["case", "patient"]].assign(value=values)

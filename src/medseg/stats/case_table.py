@@ -4,8 +4,6 @@ One row per case with ``case``, ``patient``, ``domain``, then one column per att
 ``tirads``, ``view`` ...). All of it is text; what is not stated is empty.
 """
 
-import csv
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +11,7 @@ from typing import Protocol
 import pandas as pd
 
 from medseg.errors import ScoreError
+from medseg.stats.csv_file import read_lines, write_csv
 
 CASE_COLUMNS = ("case", "patient", "domain")
 _REMEDY = "write the table anew with `medseg evaluate`."
@@ -69,15 +68,7 @@ def write_case_table(frame: pd.DataFrame, path: Path) -> None:
         ScoreError: a rule of the table is broken.
     """
     _check(frame, source=str(path))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            frame.to_csv(file, index=False, lineterminator="\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_csv(frame, path)
 
 
 def read_case_table(path: Path) -> pd.DataFrame:
@@ -86,15 +77,7 @@ def read_case_table(path: Path) -> pd.DataFrame:
     Raises:
         ScoreError: the file is missing, is no case table, or breaks a rule.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ScoreError(f"{path}: cannot read the case table ({error}); {_REMEDY}") from error
-    header, rows = lines[0] if lines else [], lines[1:]
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise ScoreError(f"{path}, line {number}: {len(row)} fields under {len(header)} columns; {_REMEDY}")
+    header, rows = read_lines(path, kind="case table", remedy=_REMEDY)
     frame = pd.DataFrame(rows, columns=header, dtype=object)
     _check(frame, source=str(path))
     return frame

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from medseg import scores
 from medseg.errors import ScoreError
+from medseg.stats.aggregate import patient_means
 from medseg.stats.remarks import FLAGS, data_notes, empty_notes, flag_notes
-from medseg.stats.tested import Place, check_same_tests, defined_for_all, patient_means, rows_tested
+from medseg.stats.tested import Place, check_same_tests, defined_for_all, rows_tested
 
 SMALLEST_STRATUM = 5
 """With fewer patients in a centre, resampling within centres would make that centre's part of the spread vanish."""
@@ -122,7 +123,7 @@ def gather(
     patients = sorted(first["patient"].unique())
     methods = tuple(dict.fromkeys(training.method for training in kept))
     used = tuple(sorted({training.seed for training in kept}))
-    means = {place: patient_means(table).reindex(patients).to_numpy() for place, table in rows.items()}
+    means = {place: patient_means(table, "value").reindex(patients).to_numpy() for place, table in rows.items()}
     values = np.array([[means[method, seed] for seed in used] for method in methods], dtype=np.float64)
     strata, of_strata = _strata(first, patients)
     folds = first.groupby("patient")["fold"].first().reindex(patients).to_numpy(dtype=np.int64)

@@ -4,7 +4,6 @@ One row per case, foreground class and bin of the class's probability. Sums, not
 what a reliability diagram shows, and the expected calibration error of any group of cases, come from these rows.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from medseg.errors import ScoreError
+from medseg.stats.csv_file import write_csv
 
 COLUMNS = ("case", "class_index", "bin", "n", "probability_sum", "positives")
 ROUNDING = 1e-5
@@ -58,15 +58,7 @@ def write_reliability(frame: pd.DataFrame, path: Path) -> None:
         ScoreError: a row breaks a rule of the table.
     """
     check_reliability(frame, source=str(path))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            frame.to_csv(file, index=False, lineterminator="\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_csv(frame, path)
 
 
 def read_reliability(path: Path) -> pd.DataFrame:

@@ -6,8 +6,6 @@ the background's (``medseg.scores.with_background``); with more they do not, sin
 another cannot be told from one mistaken for background.
 """
 
-import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from medseg import scores
 from medseg.errors import ScoreError
 from medseg.stats.check import SCORE_COLUMNS, TEXT_COLUMNS, WHOLE_COLUMNS, check_header, check_scores
+from medseg.stats.csv_file import read_lines, write_csv
+
+REMEDY = "cut short or edited: write it anew with `medseg evaluate`."
 
 
 def score_rows(
@@ -104,15 +105,7 @@ def write_scores(frame: pd.DataFrame, path: Path) -> None:
         ScoreError: a row breaks a rule of the table.
     """
     check_scores(frame, source=str(path))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            frame.to_csv(file, index=False, na_rep="nan", lineterminator="\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_csv(frame, path)
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -121,19 +114,8 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         ScoreError: the file is missing, is not a score table, or a row breaks a rule.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ScoreError(f"{path}: cannot read the score table ({error}); write it with `medseg evaluate`.") from error
-    header, rows = lines[0] if lines else [], lines[1:]
+    header, rows = read_lines(path, kind="score table", remedy=REMEDY)
     check_header(header, source=str(path))
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise ScoreError(
-                f"{path}, line {number}: {len(row)} fields under {len(header)} columns; cut short or edited: write "
-                "it anew with `medseg evaluate`."
-            )
     columns = zip(*rows, strict=True) if rows else [()] * len(header)
     frame = pd.DataFrame({name: _typed(name, texts, path) for name, texts in zip(header, columns, strict=True)})
     check_scores(frame, source=str(path))

@@ -188,8 +188,3 @@ def defined_for_all(rows: Mapping[Place, pd.DataFrame], metric: str) -> tuple[Ro
     )
     note = f"Left out for all methods alike, because {metric} is undefined there for at least one: {counts}."
     return {place: table[~undefined].reset_index(drop=True) for place, table in rows.items()}, [note]
-
-
-def patient_means(table: pd.DataFrame) -> pd.Series:
-    """Return each patient's value: the mean over cases of the mean over classes."""
-    return table.groupby(["patient", "case"])["value"].mean().groupby("patient").mean()

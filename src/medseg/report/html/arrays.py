@@ -13,7 +13,7 @@ from medseg.report.plots.bland_altman import Sizes
 from medseg.report.plots.costs import Costly
 from medseg.report.plots.forest import Difference
 from medseg.report.plots.size_dice import SizedScores
-from medseg.report.selection import patient_means
+from medseg.stats.aggregate import patient_means
 from medseg.stats.bootstrap import mean_interval
 from medseg.stats.gate import EQUAL, OUTPERFORMS, Pair
 
@@ -35,7 +35,7 @@ def patients_by_seed(arm: Arm) -> dict[str, pd.DataFrame]:
             continue
         seeds = sorted({run.seed for run in runs})
         tables = [pd.concat([run.scores for run in runs if run.seed == seed]) for seed in seeds]
-        found[name] = pd.DataFrame([patient_means(table) for table in tables], index=seeds)
+        found[name] = pd.DataFrame([patient_means(table, "dice") for table in tables], index=seeds)
     return found
 
 
