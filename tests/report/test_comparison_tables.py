@@ -175,3 +175,18 @@ def test_markdown_and_latex_can_be_written(clear: Comparison) -> None:
 
 def test_every_metric_that_can_be_compared_is_defined_in_words() -> None:
     assert set(DEFINITIONS) == set(known_metrics())
+
+
+def test_the_page_says_of_a_pair_what_its_table_says(clear: Comparison) -> None:
+    from medseg.report.html.arrays import sentence
+
+    remarks = [note for row in comparison_tables(clear)[1].rows for cell in row for note in cell.footnotes]
+    for pair in clear.pairs:
+        said = sentence(pair, "Dice", clear.settings)
+        if pair.winner:
+            assert said.startswith(f"{pair.winner} outperforms ")
+            continue
+        (remark,) = [note for note in remarks if note.startswith(f"{pair.first} against {pair.second}: ")]
+        reasons = remark.partition(": ")[2]
+        assert said.endswith(f"{reasons[0].upper()}{reasons[1:]}")
+    assert not all(pair.winner for pair in clear.pairs)

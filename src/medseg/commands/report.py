@@ -132,9 +132,9 @@ def _comparison(runs: StudyRuns) -> list[Table]:
             reason = arm.refusal or reason
             continue
         own = [result for result in runs.results if not arm.name or result.cell.panel == arm.name]
-        for table in comparison_tables(arm.comparison):
-            name = f"{arm.name}-{table.name}" if arm.name else table.name
-            tables.append(replace(table, name=name, caption=(*facts(runs.plan, own), *table.caption)))
+        first, *others = comparison_tables(arm.comparison)
+        named = [replace(first, caption=(*facts(runs.plan, own), *first.caption)), *others]
+        tables += [replace(table, name=f"{arm.name}-{table.name}" if arm.name else table.name) for table in named]
     if not tables:
         raise RunError(f"study '{runs.study.name}' has nothing to compare ({reason}); run it on.")
     return tables

@@ -5,7 +5,7 @@ from dataclasses import replace
 from medseg.report.comparison_cells import flag_facts, form_of, heading, mean_cell, number_cell, p_cell, percent
 from medseg.report.tables import Cell, Table
 from medseg.stats.comparison import Comparison
-from medseg.stats.gate import OUTPERFORMS, Pair
+from medseg.stats.gate import OUTPERFORMS, Pair, Settings
 
 
 def pairs_table(comparison: Comparison, *, every_pair: bool = True) -> Table:
@@ -98,19 +98,22 @@ def _why(comparison: Comparison, pair: Pair) -> tuple[str, ...]:
     """Return why nothing is claimed for a pair and what would be needed, as one remark."""
     if pair.verdict == OUTPERFORMS:
         return ()
-    return (" ".join([f"{pair.first} against {pair.second}: {'; '.join(pair.reasons)}.", *_needs(comparison, pair)]),)
+    return (
+        " ".join(
+            [f"{pair.first} against {pair.second}: {'; '.join(pair.reasons)}.", *needs(comparison.settings, pair)]
+        ),
+    )
 
 
-def _needs(comparison: Comparison, pair: Pair) -> list[str]:
-    """Return how much data would show the observed difference, where it is more than there is."""
-    settings = comparison.settings
+def needs(settings: Settings, pair: Pair) -> list[str]:
+    """Return how much data would show the observed difference, where it is more than there is; at most a sentence."""
     if abs(pair.difference.mean) <= settings.rope:
         return [
             f"The observed difference is no larger than {settings.rope:g}, which counts as none: more data alone would "
             "not make it a claim."
         ]
     asked = max(pair.n_seeds, settings.enough_seeds)
-    needs = [
+    wanted = [
         f"{count} {words}"
         for count, there, words in (
             (pair.needed_patients, pair.n_patients, f"patients with {asked} seeds"),
@@ -118,4 +121,4 @@ def _needs(comparison: Comparison, pair: Pair) -> list[str]:
         )
         if count is not None and count > there
     ]
-    return [f"To show the observed difference, about {' or '.join(needs)} would be needed."] if needs else []
+    return [f"To show the observed difference, about {' or '.join(wanted)} would be needed."] if wanted else []

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medseg.report.comparison_cells import p_text
+from medseg.report.comparison_pairs import needs
 from medseg.report.html.material import Arm, Trained
 from medseg.report.plots.bland_altman import Sizes
 from medseg.report.plots.costs import Costly
@@ -15,7 +16,7 @@ from medseg.report.plots.forest import Difference
 from medseg.report.plots.size_dice import SizedScores
 from medseg.stats.aggregate import patient_means
 from medseg.stats.bootstrap import mean_interval
-from medseg.stats.gate import EQUAL, OUTPERFORMS, Pair
+from medseg.stats.gate import EQUAL, OUTPERFORMS, Pair, Settings
 
 INTERVAL_SEED = 0
 """Root seed of the bootstrap of a single method; fixed, so that a page is the same each time."""
@@ -71,8 +72,8 @@ def differences(arm: Arm) -> list[Difference]:
     ]
 
 
-def sentence(pair: Pair, metric: str) -> str:
-    """Return what may be said about a pair, with the numbers behind it."""
+def sentence(pair: Pair, metric: str, settings: Settings) -> str:
+    """Return what may be said about a pair, with the numbers behind it, and what a claim would need."""
     found = pair.difference
     numbers = (
         f"{metric} {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}], p {p_text(pair.p_holm)} after Holm, "
@@ -81,18 +82,9 @@ def sentence(pair: Pair, metric: str) -> str:
     if pair.winner:
         loser = pair.second if pair.winner == pair.first else pair.first
         return f"{pair.winner} {OUTPERFORMS} {loser} ({numbers})."
-    opening = f"{pair.first} and {pair.second}: {pair.verdict} ({numbers})."
-    why = f" {'; '.join(pair.reasons)}." if pair.reasons else ""
-    needs = [
-        f"about {count} {what}"
-        for count, what in (
-            (pair.needed_patients, f"patients with {pair.n_seeds} seeds"),
-            (pair.needed_seeds, f"seeds with {pair.n_patients} patients"),
-        )
-        if count is not None
-    ]
-    needed = f" To show the observed difference: {' or '.join(needs)}." if needs else ""
-    return f"{opening}{why[:2].upper()}{why[2:]}{needed}"
+    reasons = "; ".join(pair.reasons)
+    why = [f"{reasons[:1].upper()}{reasons[1:]}."] if reasons else []
+    return " ".join([f"{pair.first} and {pair.second}: {pair.verdict} ({numbers}).", *why, *needs(settings, pair)])
 
 
 def costs(arm: Arm) -> list[Costly]:

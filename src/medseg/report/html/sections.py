@@ -84,8 +84,9 @@ def _claims(arm: Arm) -> list[Block]:
     if arm.comparison is None:
         return [Paragraph(f"{opening}no claim. {arm.refusal}", strong=True)]
     metric = metric_of(arm)
-    claims = [sentence(pair, metric) for pair in arm.comparison.pairs if pair.verdict == OUTPERFORMS]
-    others = [sentence(pair, metric) for pair in arm.comparison.pairs if pair.verdict != OUTPERFORMS]
+    said_of = [(pair, sentence(pair, metric, arm.comparison.settings)) for pair in arm.comparison.pairs]
+    claims = [text for pair, text in said_of if pair.verdict == OUTPERFORMS]
+    others = [text for pair, text in said_of if pair.verdict != OUTPERFORMS]
     count = len(arm.comparison.pairs)
     said = f"the claim gate holds for {len(claims)} of {count} pair(s)." if claims else f"no claim in {count} pair(s)."
     blocks: list[Block] = [Paragraph(f"{opening}{said}", strong=True)]
