@@ -280,3 +280,20 @@ def test_many_runs_show_the_cases_of_one_a_method() -> None:
     shown, said = write._shown(Material("t", (), (Arm("", runs),)))
     assert [run.name for run in shown] == ["a-0", "b-0"]
     assert said == ["Cases of 2 of 18 runs, one a method; the others lie in the runs' folders."]
+
+
+def test_strata_count_every_fold_of_the_first_seed_once(tmp_path: Path) -> None:
+    from medseg.commands.page_extras import with_extras
+
+    scores = read_scores(finished(tmp_path, fake_cell("unet"), patients=8) / "scores.csv")
+    record = {"data": {"synthetic": False}, "split": {"leaky": False}, "model": {}, "cost": {}}
+    halves = [scores[scores["patient"] < "p04"], scores[scores["patient"] >= "p04"]]
+    assert all(len(half) for half in halves)
+    folds = [Trained(f"fold{n}", "unet", 0, record, {}, half) for n, half in enumerate(halves)]
+    again, later = Trained("again", "unet", 0, record, {}, scores), Trained("later", "unet", 1, record, {}, scores)
+    arm = Arm("", (later, *folds, again), None, "no comparison")
+    strata = with_extras(Material("t", (), (arm,), ()), tmp_path).strata
+    (tables,) = strata.values()
+    assert list(strata) == ["unet, seed 0"]
+    sizes = next(table for table in tables if table.title == "By size")
+    assert sum(int(row[1].text) for row in sizes.rows) == len(scores)

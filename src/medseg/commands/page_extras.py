@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from medseg.errors import ScoreError
 from medseg.report.failures import failure_table, worst_table
 from medseg.report.html.arrays import mean_score
@@ -45,33 +47,50 @@ def with_extras(material: Material, start: Path) -> Material:
 
 
 def _strata(material: Material) -> tuple[dict[str, list[Table]], list[str]]:
-    """Return the tables of the first seed of the first methods of each arm."""
+    """Return the tables of the first seed of the first methods of each arm, all folds of it together."""
     found, said = {}, []
     for arm in material.arms:
         methods = list(arm.methods.items())
         for method, of_it in methods[:MOST_STRATA]:
-            run = min(of_it, key=lambda one: one.seed)
-            found[f"{arm.name} {method}, seed {run.seed}".strip()] = _strata_of(run, arm.flags)
+            seed = min(run.seed for run in of_it)
+            folds = _of_other_cases([run for run in of_it if run.seed == seed])
+            found[f"{arm.name} {method}, seed {seed}".strip()] = _strata_of(folds, arm.flags)
         if len(methods) > MOST_STRATA:
             said.append(f"{MOST_STRATA} of {len(methods)} methods; `medseg strata run=FOLDER` shows the others.")
     if found:
-        said.append("One run a method, its lowest seed. Nothing is tested between strata.")
+        said.append("One seed a method, its lowest. Nothing is tested between strata.")
     return found, said
 
 
-def _strata_of(run: Trained, flags: Sequence[str]) -> list[Table]:
-    frame, unit, rules = run.scores, str(run.scores["unit"].iloc[0]), Rules()
+def _of_other_cases(runs: Sequence[Trained]) -> list[Trained]:
+    """Return the runs without those that tested a case of an earlier one: a case counts once."""
+    kept: list[Trained] = []
+    known: set[str] = set()
+    for run in runs:
+        cases = set(run.scores["case"])
+        if known.isdisjoint(cases):
+            kept.append(run)
+            known |= cases
+    return kept
+
+
+def _strata_of(runs: Sequence[Trained], flags: Sequence[str]) -> list[Table]:
+    """Return the tables of trainings that tested different cases: one run, or the folds of one seed."""
+    frame, rules = pd.concat([run.scores for run in runs], ignore_index=True), Rules()
+    described = [run.cases for run in runs if run.cases is not None]
+    cases = pd.concat(described, ignore_index=True).fillna("") if len(described) == len(runs) else None
+    name, unit = ", ".join(run.name for run in runs), str(frame["unit"].iloc[0])
     classified = classify(frame, rules)
-    columns = dividing_columns(run.cases, frame)
-    named = {name: stratum_names(frame, by=name, cases=run.cases) for name in columns}
+    columns = dividing_columns(cases, frame)
+    named = {column: stratum_names(frame, by=column, cases=cases) for column in columns}
     worst = worst_cases(frame, classified, strata=named, count=WORST)
     undefined = int(frame["dice"].isna().sum())
     return [
         *(
-            strata_table(strata(frame, by=name, cases=run.cases), unit=unit, run=run.name, remarks=flags)
-            for name in columns
+            strata_table(strata(frame, by=column, cases=cases), unit=unit, run=name, remarks=flags)
+            for column in columns
         ),
-        failure_table(failure_counts(classified), rules, run=run.name, remarks=flags),
+        failure_table(failure_counts(classified), rules, run=name, remarks=flags),
         worst_table(worst, unit=unit, undefined=undefined, remarks=flags),
     ]
 
