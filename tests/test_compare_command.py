@@ -227,6 +227,16 @@ def test_evaluations_of_runs_can_be_compared_and_validation_sides_need_a_yes(two
     assert ledger.read(ledger.path_in(tmp_path))[0]["side"] == "val"
 
 
+def test_a_refined_run_can_be_compared_with_itself_as_it_was(two, tmp_path) -> None:
+    place = two[0] / "evaluations" / "refined"
+    place.mkdir(parents=True)
+    (place / "scores.csv").write_text((two[0] / "scores.csv").read_text())
+    record = json.loads((run(tmp_path, two[0], place, ONE_SEED) / "comparison.json").read_text())
+    (pair,) = record["pairs"]
+    assert {pair["first"], pair["second"]} == {"U-Net", "U-Net refinement=chosen on validation"}
+    assert pair["difference"]["mean"] == 0
+
+
 def test_methods_are_named_by_what_differs() -> None:
     base = {"net": "unet", "net.widths": "[8, 16]", "loss": "dice_ce", "loss.weight": "1", "optimizer.lr": "0.001"}
     wide = {**base, "net.widths": "[16, 32]"}

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 USAGE = """usage: medseg compare RUN [RUN ...] | --sweep ID | --study NAME [key=value ...]
 
 Compares methods on the patients of their test side and says "outperforms" only where the claim gate holds: intervals
-over patients and trainings, paired tests, ranking, variance shares. RUN is a run folder, a folder of runs, a glob, or
-MLflow's id of a run. Runs whose settings differ in the seed or the fold only are one method.
+over patients and trainings, paired tests, ranking, variance shares. RUN is a run folder, a folder of runs, a glob, an
+evaluation (FOLDER/evaluations/refined) or MLflow's id of a run. Runs whose settings differ in the seed or the fold
+only are one method.
 
   metric=dice                 a column of scores.csv, for instance hd95_directed_voxel rope=1
   class=NAME                  one class instead of the mean over all

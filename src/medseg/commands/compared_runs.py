@@ -6,10 +6,11 @@ options and settings in which the methods differ.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medseg.commands.page_runs import training_of
 from medseg.commands.systems import system_of
 from medseg.errors import RunError
 from medseg.mirror import run_folders, run_parameters
@@ -35,6 +36,8 @@ NO_METHOD = re.compile(
 """Settings that make no other method: seed, test fold, machine, display; equal data are checked by their digest."""
 OF_A_RUN = re.compile(r"(-s\d+)?-[0-9a-f]{10}(-\d+)?(?=/|$)")
 """What tells the folders of runs apart that differ in seed or fold, in settings that name such a folder."""
+REFINED = "refined"
+"""Evaluation of a run on its own test side, after the steps that ``medseg refine`` chose."""
 MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -151,7 +154,10 @@ def _read(place: Path, folder: Path, record: Mapping[str, Any]) -> ComparedRun:
         raise RunError(
             f"{folder}: not finished (status {record.get('status')}); finish it with resume=true or leave it out."
         )
-    return ComparedRun(folder, place / "scores.csv", record, _settings(folder))
+    settings = _settings(folder)
+    if place != folder and place.name == REFINED:
+        settings["refinement"] = "chosen on validation"
+    return ComparedRun(folder, place / "scores.csv", record, settings)
 
 
 def _settings(folder: Path) -> dict[str, str]:
@@ -176,23 +182,16 @@ def as_trainings(runs: Sequence[ComparedRun]) -> list[Training]:
 
 
 def _training(run: ComparedRun, method: str) -> Training:
-    record, table = run.record, read_scores(run.scores)
-    leaky, own = bool(record["split"]["leaky"]), run.scores.parent == run.folder
+    record, table, place = run.record, read_scores(run.scores), run.scores.parent
+    leaky, own = bool(record["split"]["leaky"]), place in (run.folder, run.folder / "evaluations" / REFINED)
     if own and bool(table["leaky"].any()) != leaky:
         raise RunError(f"{run.folder}: run.json says leaky={leaky}, scores.csv the opposite; delete it and run again.")
     data = str(record["data"]["name"])
-    evaluated = data if own else run.scores.parent.name.rsplit("-", 1)[0]
-    return Training(
-        name=str(run.folder if own else run.scores.parent),
-        method=method,
-        seed=int(record["seed"]),
-        table=table,
-        data=evaluated,
-        digest=str(record["data"]["digest"]) if evaluated == data else f"files of {evaluated}",
-        split=str(record["split"]["hash"]) if evaluated == data else f"all of {evaluated}",
-        leaky=bool(table["leaky"].any()),
-        synthetic=bool(record["data"]["synthetic"]),
-    )
+    evaluated = data if own else place.name.rsplit("-", 1)[0]
+    found = training_of(str(place), method, record, table)
+    if evaluated != data:
+        found = replace(found, data=evaluated, digest=f"files of {evaluated}", split=f"all of {evaluated}")
+    return replace(found, leaky=bool(table["leaky"].any()))
 
 
 def method_names(settings: Sequence[Mapping[str, str]]) -> list[str]:

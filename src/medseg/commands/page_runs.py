@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from medseg.journal import read_journal
 from medseg.mirror import run_parameters
 from medseg.report.cells import Result
@@ -42,18 +44,33 @@ def of_result(result: Result, labels: Mapping[str, str], page: Path) -> Trained:
         RunError: a file of the run is damaged.
         ScoreError: a table of the run is damaged.
     """
-    data, split = result.record["data"], result.record["split"]
-    training = Training(
-        name=result.folder.name,
-        method=method_of(result, labels),
-        seed=int(result.record["seed"]),
-        table=result.scores(every_class=True),
+    table, method = result.scores(every_class=True), method_of(result, labels)
+    training = training_of(result.folder.name, method, result.record, table)
+    found = trained_run(result.folder, training, result.record, place=result.folder, page=page)
+    return replace(found, versions=result.versions)
+
+
+def training_of(name: str, method: str, record: Mapping[str, Any], table: pd.DataFrame) -> Training:
+    """Return a run's scores on its own test side as one training of its method.
+
+    Args:
+        name: how messages call it.
+        method: printed name.
+        record: its ``run.json``.
+        table: its score table.
+    """
+    data, split = record["data"], record["split"]
+    return Training(
+        name=name,
+        method=method,
+        seed=int(record["seed"]),
+        table=table,
         data=str(data["name"]),
         digest=str(data["digest"]),
         split=str(split["hash"]),
+        leaky=bool(split["leaky"]),
+        synthetic=bool(data["synthetic"]),
     )
-    found = trained_run(result.folder, training, result.record, place=result.folder, page=page)
-    return replace(found, versions=result.versions)
 
 
 def trained_run(folder: Path, training: Training, record: Mapping[str, Any], *, place: Path, page: Path) -> Trained:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from medseg import ledger, runs
+from medseg.commands.compared_runs import REFINED
 from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.errors import ConfigError
 from medseg.selection import check_side
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from medseg.evaluation.refined import Refinement
     from medseg.evaluation.tta import Tta
     from medseg.report.gain_table import StepRow
-
-FOLDER = "refined"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -71,7 +70,7 @@ def refine(composed: DictConfig) -> Path:
     module = instantiate(run.config["method"], net=run.net, _recursive_=True)
     work = Work(run, module, data, judge, config.device)
     choice = _choose(work, tta, steps)
-    folder = run.folder / "evaluations" / FOLDER
+    folder = run.folder / "evaluations" / REFINED
     folder.mkdir(parents=True, exist_ok=True)
     record = _record(work, choice)
     runs.write_json(folder / "refinement.json", record)  # what was chosen stands there before a test case is looked at

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from medseg.commands.page_runs import of_result
+from medseg.commands.page_runs import of_result, training_of
 from medseg.errors import ScoreError
 from medseg.report.cells import FINISHED, Plan, Result, load
 from medseg.report.html.material import Arm, Trained
@@ -75,7 +75,7 @@ def compared_arm(name: str, trained: Sequence[Trained]) -> Arm:
     if len(methods) > MOST_METHODS:
         said = f"{len(methods)} methods: choose those that matter and compare them with `medseg compare`."
         return Arm(name, tuple(trained), None, said)
-    choice = _choice([_training(run) for run in trained])
+    choice = _choice([training_of(run.name, run.method, run.record, run.scores) for run in trained])
     try:
         comparison = compare(gather(choice.trainings, seeds=COMMON), Settings())
     except ScoreError as error:  # what cannot be compared is shown, and said to be so
@@ -95,18 +95,3 @@ def _choice(trainings: Sequence[Training]) -> _Choice:
         return _Choice(tuple(trainings))
     kept = tuple(training for training in trainings if training.method not in few)
     return _Choice(kept, f"Not compared, for they have fewer seeds: {', '.join(few)}.")
-
-
-def _training(run: Trained) -> Training:
-    data, split = run.record["data"], run.record["split"]
-    return Training(
-        name=run.name,
-        method=run.method,
-        seed=run.seed,
-        table=run.scores,
-        data=str(data["name"]),
-        digest=str(data["digest"]),
-        split=str(split["hash"]),
-        leaky=bool(split["leaky"]),
-        synthetic=bool(data["synthetic"]),
-    )
