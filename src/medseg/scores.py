@@ -149,14 +149,24 @@ def overlap(counts: ArrayLike) -> Overlap:
 def pooled(counts: ArrayLike) -> Pooled:
     """Return the pooled numbers of ``counts``, shaped (K, 4), or (N, K, 4), which is summed over cases first.
 
+    A class that a case did not annotate has no counts there, and neither has its background; the pixel accuracy is that
+    of the other cases.
+
     Raises:
         ScoreError: the classes of a case disagree on the number of pixels.
     """
     table = np.asarray(counts, dtype=np.int64)
-    summed = table.reshape(-1, *table.shape[-2:]).sum(axis=0)
-    sizes = summed.sum(axis=1)
-    if (sizes != sizes[0]).any():
-        raise ScoreError(f"pooled counts: classes cover {sizes.tolist()} pixels; every class must cover the same ones.")
+    cases = table.reshape(-1, *table.shape[-2:])
+    covered = cases.sum(axis=2)
+    sizes = covered.max(axis=1, keepdims=True)
+    broken = ((covered != sizes) & (covered != 0)).any(axis=1)
+    if broken.any():
+        raise ScoreError(
+            f"pooled counts: classes cover {covered[broken][0].tolist()} pixels; every class must cover the same ones, "
+            "or none where it was not annotated."
+        )
+    whole, summed = (covered == sizes).all(axis=1), cases.sum(axis=0)
+    pixels = int(sizes[whole].sum())
     scores = overlap(summed)
     absent = summed[:, :3].sum(axis=1) == 0
     return Pooled(
@@ -164,7 +174,7 @@ def pooled(counts: ArrayLike) -> Pooled:
         precision=scores.precision,
         recall=scores.sensitivity,
         f1=np.where(absent, np.nan, scores.dice),
-        pixel_accuracy=float(summed[:, 0].sum() / sizes[0]) if sizes[0] else float("nan"),
+        pixel_accuracy=float(cases[whole, :, 0].sum() / pixels) if pixels else float("nan"),
         absent=int(absent.sum()),
     )
 

@@ -5,7 +5,7 @@ Images are float32 ``(B, C, *S)``, masks int64 ``(B, *S)``, logits ``(B, K, *S)`
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from medseg.errors import ConfigError
 
@@ -95,6 +95,7 @@ class Sample(TypedDict):
     index: int  # position in the dataset's case list
     case: str
     patient: str
+    annotated: "NotRequired[Tensor]"  # (K,) bool, background True; where some case of the side annotates not all
 
 
 class Batch(TypedDict, total=False):
@@ -106,6 +107,7 @@ class Batch(TypedDict, total=False):
     case: list[str]
     patient: list[str]
     weight: "Tensor"  # (B, *S) float32 pixel weights, where the loss asks for them
+    annotated: "Tensor"  # (B, K) bool, where some case of the side does not annotate every class
     truth: "list[np.ndarray]"  # native uint8 label maps, (H, W) or (D, H, W)
     geometry: list[Geometry]
 

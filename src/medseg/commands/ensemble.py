@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,8 +159,9 @@ def _score(
     for one in track(found, "test", total=len(data.cases("test")), transient=True):
         item, classes = one.item, data.card.num_classes
         labels = labels_of(item.mean)
-        own.append([judge.value(member, item.truth, classes=classes) for member in one.labels])
-        values.append(judge.value(labels, item.truth, classes=classes))
+        judged = partial(judge.value, truth=item.truth, classes=classes, annotated=item.annotated)
+        own.append([judged(member) for member in one.labels])
+        values.append(judged(labels))
         patients.append(item.case.patient)
         disagreement.append((item.case, pairwise_dice(one.labels, classes=classes)))
         scorer.add(item, item.mean, labels)

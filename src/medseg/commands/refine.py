@@ -173,7 +173,8 @@ def _judge_on_test(work: Work, refinement: "Refinement", folder: Path) -> tuple[
         grey = grey_image(data, item.case) if refinement.needs_image else None
         for stage, probabilities in zip(values, stages(item, refinement, grey=grey), strict=True):
             labels = labels_of(probabilities)
-            stage.append(work.judge.value(labels, item.truth, classes=len(probabilities)))
+            classes = len(probabilities)
+            stage.append(work.judge.value(labels, item.truth, classes=classes, annotated=item.annotated))
         scorer.add(item, probabilities, labels)
         data.save_prediction(scored, item.case.id, labels)
         patients.append(item.case.patient)

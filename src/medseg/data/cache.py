@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 import numpy as np
 from rich.progress import track
 
-from medseg.data.cases import Case, by_id
+from medseg.data.cases import Case, annotated_classes, by_id
 from medseg.data.checks import check_cases, check_list
 from medseg.data.entries import Room, hold, make_entry
 from medseg.data.files import read_case
@@ -43,12 +43,14 @@ class Reading:
         channels: image channels C.
         labels: value in the mask file to class index.
         threshold: grey level that separates the classes of JPEG masks.
+        classes: K names, background first, by which masks are held against the column ``annotated``; never if empty.
     """
 
     preprocess: "Preprocess | VolumePreprocess"
     channels: int
     labels: Mapping[int, int]
     threshold: int = 127
+    classes: tuple[str, ...] = ()
 
 
 def content_hashes(cases: Sequence[Case]) -> dict[Path, str]:
@@ -74,9 +76,17 @@ def _file_hash(path: Path) -> str:
 
 
 def dataset_digest(cases: Sequence[Case], hashes: Mapping[Path, str]) -> str:
-    """Return the SHA-256 (hex) over id, image hashes, mask hash and patient of all cases, in order of their ids."""
-    rows = [[*_content(case, hashes), case.patient] for case in by_id(cases).values()]
+    """Return the SHA-256 (hex) over id, image hashes, mask hash and patient of all cases, in order of their ids.
+
+    Where the column ``annotated`` says something it is part of them: the same mask means something else then.
+    """
+    rows = [[*_content(case, hashes), case.patient, *_annotated(case)] for case in by_id(cases).values()]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _annotated(case: Case) -> list[str]:
+    text = case.attributes.get("annotated", "").strip()
+    return [text] if text else []
 
 
 def _content(case: Case, hashes: Mapping[Path, str]) -> list[object]:
@@ -95,6 +105,9 @@ def entry_key(cases: Sequence[Case], hashes: Mapping[Path, str], reading: Readin
     sparse = {case.id: case.attributes["labelled_slices"] for case in cases if case.attributes.get("labelled_slices")}
     if sparse:
         content["labelled_slices"] = sparse
+    known = {case.id: annotated_classes(case, classes=reading.classes) for case in cases if reading.classes}
+    if partial_labels := {name: flags for name, flags in known.items() if not all(flags)}:
+        content["annotated"] = partial_labels  # the masks were held against them
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -218,7 +231,10 @@ def _fill(cases: Sequence[Case], reading: Reading, name: str, part: Path, room: 
     preprocess = reading.preprocess
     assert isinstance(preprocess, Preprocess)
     originals = [case for case in cases if case.twin is None]
-    check_cases(originals, labels=reading.labels, channels=reading.channels, threshold=reading.threshold, name=name)
+    check_cases(
+        originals, labels=reading.labels, channels=reading.channels, threshold=reading.threshold, name=name,
+        classes=reading.classes,
+    )  # fmt: skip
     native: list[tuple[int, int]] = []
     boxes: list[tuple[int, int, int, int]] = []
     shown = track(cases, f"preparing {name}", transient=True, disable=not sys.stderr.isatty())

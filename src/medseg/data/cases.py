@@ -74,6 +74,34 @@ def labelled_slices(case: Case, *, depth: int) -> frozenset[int] | None:
     return found
 
 
+def annotated_classes(case: Case, *, classes: Sequence[str]) -> tuple[bool, ...]:
+    """Return which of the K classes were annotated in a case; the background counts as one that was.
+
+    The manifest column ``annotated`` names the foreground classes, separated by ``;``; where it is empty or absent all
+    were. In the mask of a case that annotates some only, background means "none of these".
+
+    Args:
+        case: with the column among its attributes, or without it.
+        classes: K names, background first.
+
+    Raises:
+        DataError: the column names another class, or none.
+    """
+    text = case.attributes.get("annotated", "").strip()
+    if not text:
+        return (True,) * len(classes)
+    foreground = classes[1:]
+    named = {part.strip() for part in text.split(";")} - {""}
+    unknown = sorted(named.difference(foreground))
+    if named and not unknown:
+        return (True, *(name in named for name in foreground))
+    fault = f"names '{unknown[0]}', which is no foreground class" if unknown else "names no class"
+    raise DataError(
+        f"case '{case.id}': annotated '{text}' {fault}; name some of {', '.join(foreground)} separated by ';' in this "
+        "manifest column, or nothing where all are annotated."
+    )
+
+
 def spacing_of(case: Case, *, unit: str) -> tuple[float, float]:
     """Return the (row, column) size of a native pixel in ``unit``.
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from medseg.data.cases import Case
+import numpy as np
+
+from medseg.data.cases import Case, annotated_classes
 from medseg.data.files import read_case
 from medseg.errors import DataError
 
@@ -19,10 +21,52 @@ def check_list(cases: Sequence[Case], *, name: str) -> None:
     raise_first(list(_list_problems(cases)), name)
 
 
+def check_annotated(cases: Sequence[Case], *, classes: Sequence[str], name: str) -> None:
+    """Check that the column ``annotated`` names classes of the dataset, without opening a file.
+
+    Raises:
+        DataError: one line with the first problem and how many more there are.
+    """
+    problems = []
+    for case in cases:
+        try:
+            annotated_classes(case, classes=classes)
+        except DataError as error:
+            problems.append(str(error))
+    raise_first(problems, name)
+
+
+def check_labels(case: Case, mask: np.ndarray, *, classes: Sequence[str]) -> None:
+    """Check that a mask holds no class that the case is said not to annotate; nothing is checked without classes.
+
+    Args:
+        case: the case.
+        mask: its label map (*S).
+        classes: K names, background first.
+
+    Raises:
+        DataError: it holds one.
+    """
+    if not classes:
+        return
+    for label, annotated in enumerate(annotated_classes(case, classes=classes)):
+        if not annotated and (mask == label).any():
+            raise DataError(
+                f"case '{case.id}': its mask {case.masks[0]} holds class '{classes[label]}', which the manifest column "
+                f"'annotated' ('{case.attributes['annotated']}') leaves out; name the class there, or repair the mask."
+            )
+
+
 def check_cases(
-    cases: Sequence[Case], *, labels: Mapping[int, int], channels: int, threshold: int = 127, name: str = "data"
+    cases: Sequence[Case],
+    *,
+    labels: Mapping[int, int],
+    channels: int,
+    threshold: int = 127,
+    name: str = "data",
+    classes: Sequence[str] = (),
 ) -> None:
-    """Check the list and decode every file: readable to the end, sizes equal, mask values declared.
+    """Check the list and decode every file: readable to the end, sizes equal, mask values declared and annotated.
 
     Args:
         cases: the dataset as its source lists it (twins share files and need no check).
@@ -30,6 +74,7 @@ def check_cases(
         channels: image channels.
         threshold: grey level that separates the classes of JPEG masks.
         name: the dataset's name for the message.
+        classes: K names, background first; without them the column ``annotated`` is not looked at.
 
     Raises:
         DataError: one line with the first problem in order of the list and how many more there are.
@@ -38,7 +83,8 @@ def check_cases(
 
     def problem(case: Case) -> str | None:
         try:
-            read_case(case, channels=channels, labels=labels, threshold=threshold)
+            _, mask = read_case(case, channels=channels, labels=labels, threshold=threshold)
+            check_labels(case, mask, classes=classes)
         except DataError as error:
             return str(error)
         return None

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from medseg.data import predictions
 from medseg.data.augment.contract import Augmentation
 from medseg.data.cache import Reading, content_hashes, dataset_digest, open_cache
-from medseg.data.cases import Case, by_id
-from medseg.data.checks import check_list
+from medseg.data.cases import Case, annotated_classes, by_id
+from medseg.data.checks import check_annotated, check_list
 from medseg.data.dataset import CaseDataset, Side, Store, collate, normalisation
 from medseg.data.files import read_case, read_mask, write_mask
 from medseg.data.missing import Missing
@@ -161,6 +161,7 @@ class SegmentationData(LightningDataModule):
         if self._state is None:
             listed = self.source()
             check_list(listed, name=self.card.name)
+            check_annotated(listed, classes=self.card.classes, name=self.card.name)
             originals = self.missing.select(listed, channels=self.card.channels, name=self.card.name)
             hashes = content_hashes(originals)
             cases, split = self.splitter(originals)
@@ -168,7 +169,8 @@ class SegmentationData(LightningDataModule):
         return self._state
 
     def _opened(self, cases: Sequence[Case], hashes: Mapping[Path, str]) -> Store:
-        reading = Reading(self.preprocess, self.card.in_channels, self.labels, self.threshold)
+        classes = tuple(self.card.classes)
+        reading = Reading(self.preprocess, self.card.in_channels, self.labels, self.threshold, classes)
         given: dict[str, Any] = {
             "reading": reading,
             "root": self.cache_root,
@@ -217,6 +219,11 @@ class SegmentationData(LightningDataModule):
         """Return the cases of ``train``, ``val`` or ``test``; ``Batch["index"]`` counts in this list."""
         split, _, cases, _ = self._prepared()
         return [cases[identifier] for identifier in split.sides[side]]
+
+    def partly_annotated(self, *sides: str) -> bool:
+        """Return whether some case of these sides does not annotate every class."""
+        classes = self.card.classes
+        return not all(all(annotated_classes(case, classes=classes)) for side in sides for case in self.cases(side))
 
     def patients(self) -> dict[str, str]:
         """Return the patient of every case by its id, of all sides."""
@@ -300,6 +307,7 @@ class SegmentationData(LightningDataModule):
             unit=self.card.unit,
             sparse=IGNORE in self.labels.values(),
             weights=None if side == "test" else self._weighted(),
+            classes=tuple(self.card.classes),
         )
 
     def dataset(self, side: str, *, augment: bool = False, evaluation: bool = True) -> Dataset[Sample]:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from medseg.data.augment.contract import Augmentation
-from medseg.data.cases import Case, spacing_of
+from medseg.data.cases import Case, annotated_classes, spacing_of
 from medseg.data.missing import Missing, available_channels
 from medseg.data.weight_maps import WeightStore, moved_alike
 from medseg.errors import ConfigError, DataError
@@ -69,6 +69,7 @@ class Side:
         unit: unit of distances; decides which spacing the geometry states.
         sparse: whether pixels of a mask may be ignored.
         weights: pixel weights, where the loss wants them.
+        classes: K names, background first; without them every case counts as annotated throughout.
     """
 
     store: Store
@@ -80,11 +81,20 @@ class Side:
     unit: str = "px"
     sparse: bool = False
     weights: WeightStore | None = None
+    classes: tuple[str, ...] = ()
 
     @cached_property
     def available(self) -> list[np.ndarray]:
         """Which channels each case has, (C,) bool."""
         return [available_channels(case, channels=self.store.channels) for case in self.cases]
+
+    @cached_property
+    def annotated(self) -> np.ndarray | None:
+        """Which classes each case annotates, (cases, K) bool; None where every case annotates all."""
+        if not self.classes:
+            return None
+        known = [annotated_classes(case, classes=self.classes) for case in self.cases]
+        return None if all(map(all, known)) else np.array(known)
 
     def drawable(self) -> list[int]:
         """Return the places of the cases that have a labelled pixel, and say which have none.
@@ -138,6 +148,8 @@ class Side:
         }
         if codes is not None and self.weights is not None:
             sample["weight"] = torch.from_numpy(self.weights.weights(case.id, codes))
+        if self.annotated is not None:
+            sample["annotated"] = torch.from_numpy(self.annotated[index].copy())
         return sample
 
     def channels_first(self, image: np.ndarray) -> np.ndarray:
@@ -227,6 +239,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     }
     if "weight" in samples[0]:
         batch["weight"] = torch.stack([sample["weight"] for sample in samples])  # type: ignore[typeddict-item]
+    if "annotated" in samples[0]:
+        batch["annotated"] = torch.stack([sample["annotated"] for sample in samples])
     for name in ("case", "patient", "truth", "geometry"):
         if name in samples[0]:
             batch[name] = [sample[name] for sample in samples]  # type: ignore[literal-required, typeddict-item]

@@ -166,7 +166,8 @@ def validation_weight(items: Iterable[Predicted], *, judge: Judge, source: str) 
     """
     by_patient: dict[str, list[float]] = {}
     for item in items:
-        value = judge.value(labels_of(item.mean), item.truth, classes=len(item.mean))
+        labels = labels_of(item.mean)
+        value = judge.value(labels, item.truth, classes=len(item.mean), annotated=item.annotated)
         by_patient.setdefault(item.case.patient, []).append(value)
     mean = scores.mean_of_defined([scores.mean_of_defined(found) for found in by_patient.values()])
     if not mean > 0:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from medseg import scores
 from medseg.errors import ConfigError, ScoreError
 from medseg.evaluation.postprocess.contract import Labels
+from medseg.metrics.case import only_annotated
 from medseg.metrics.overlap import confusion_counts
 from medseg.stats.bootstrap import Interval, mean_interval
 
@@ -46,9 +47,15 @@ class Judge:
             if value not in known:
                 raise ConfigError(f"{name}={value}: choose one of {', '.join(known)}.")
 
-    def value(self, labels: Labels, truth: Labels, *, classes: int) -> float:
-        """Return the mean over foreground classes of the metric of one case; NaN where it is undefined for all."""
-        overlap = scores.overlap(confusion_counts(labels, truth, classes)[1:])
+    def value(self, labels: Labels, truth: Labels, *, classes: int, annotated: Sequence[bool] | None = None) -> float:
+        """Return the mean over foreground classes of the metric of one case; NaN where it is undefined for all.
+
+        Classes that the case does not annotate, by ``annotated`` (K,), are left out.
+        """
+        counts = confusion_counts(labels, truth, classes)
+        if annotated is not None:
+            counts = only_annotated(counts, np.asarray(annotated, bool))
+        overlap = scores.overlap(counts[1:])
         return scores.mean_of_defined(getattr(overlap, self.metric))
 
     def gain(self, before: Values, after: Values, patients: Sequence[str]) -> "Gain":

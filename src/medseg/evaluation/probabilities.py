@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from torch import Tensor, nn
 
-from medseg.data.cases import Case
+from medseg.data.cases import Case, annotated_classes
 from medseg.data.datamodule import SegmentationData
 from medseg.data.preprocess import native_logits
 from medseg.errors import RunError, ScoreError
@@ -42,6 +42,7 @@ class Predicted:
         mean: (K, *S) likewise, the mean over the views; the same array where there is one view.
         truth: (*S) uint8.
         spacing: size of a native pixel along each axis.
+        annotated: (K,) which classes the case annotates; None: all of them.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Predicted:
     mean: Probabilities
     truth: Labels
     spacing: tuple[float, ...]
+    annotated: tuple[bool, ...] | None = None
 
 
 def predicted(
@@ -77,7 +79,9 @@ def predicted(
             number = int(batch["index"][place])
             first = _native(plain[place], geometry, case=cases[number].id)
             second = first if mean is plain else _native(mean[place], geometry, case=cases[number].id)
-            yield Predicted(number, cases[number], first, second, batch["truth"][place], geometry.spacing)
+            flags = annotated_classes(cases[number], classes=data.card.classes)
+            known, truth = None if all(flags) else flags, batch["truth"][place]
+            yield Predicted(number, cases[number], first, second, truth, geometry.spacing, known)
 
 
 def _native(logits: Tensor, geometry: Geometry, *, case: str) -> Probabilities:
@@ -104,12 +108,13 @@ def as_grey(image: NDArray[np.uint8] | NDArray[np.float32], *, volume: bool) -> 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a store knows of a case beside its arrays."""
+    """What a store knows of a case beside its arrays; ``annotated`` as in :class:`Predicted`."""
 
     number: int
     case: str
     patient: str
     spacing: tuple[float, ...]
+    annotated: tuple[bool, ...] | None = None
 
 
 class ProbabilityStore:
@@ -183,6 +188,7 @@ class Scorer:
             spacing=item.spacing,
             tolerance=self.data.card.nsd_tolerance,
             probabilities=probabilities[1:] if self.probabilities else None,
+            annotated=item.annotated,
         )
 
     def tables(self) -> tuple[DataFrame, DataFrame | None]:

@@ -116,7 +116,7 @@ def choose_steps(
             image = grey(case.number) if step.needs_image else None
             for row, candidate in enumerate(tried):
                 changed = labels_of(candidate(probabilities, spacing=case.spacing, image=image))
-                values[row, place] = judge.value(changed, truth, classes=len(probabilities))
+                values[row, place] = judge.value(changed, truth, classes=len(probabilities), annotated=case.annotated)
         decision = decide(step.name, tried, before, values, patients, judge=judge)
         if decision.kept and decision.chosen is not None:
             _advance(store, decision.chosen, grey)
@@ -155,15 +155,16 @@ def values_of(store: ProbabilityStore, *, judge: Judge) -> list[float]:
     """Return the metric of each case of a store as it is now."""
     values = []
     for case in store.cases:
-        probabilities = store.probabilities(case.number)
-        values.append(judge.value(labels_of(probabilities), store.truth(case.number), classes=len(probabilities)))
+        labels = labels_of(probabilities := store.probabilities(case.number))
+        truth, classes = store.truth(case.number), len(probabilities)
+        values.append(judge.value(labels, truth, classes=classes, annotated=case.annotated))
     return values
 
 
 def keep(items: Iterable[Predicted], plain: ProbabilityStore, mean: ProbabilityStore | None) -> None:
     """Write predictions into stores: those from the image as it is, and where wanted the means over views."""
     for item in items:
-        entry = Stored(item.number, item.case.id, item.case.patient, item.spacing)
+        entry = Stored(item.number, item.case.id, item.case.patient, item.spacing, item.annotated)
         plain.put(entry, item.plain, item.truth)
         if mean is not None:
             mean.put(entry, item.mean, item.truth)

@@ -1,6 +1,7 @@
 """Mixtures of losses, and what a loss makes of networks that answer with more than one map."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, singledispatch
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch.nn import functional
 from medseg.errors import ConfigError
 from medseg.losses.mutual import divergence, margin_of, mutual_learning
 from medseg.losses.outputs import presence_loss, structure_loss
-from medseg.types import BranchOutput, DeepOutput, StructureOutput
+from medseg.losses.partial_labels import merged
+from medseg.types import IGNORE, BranchOutput, DeepOutput, StructureOutput
 
 __all__ = [
     "Compound", "DeepSupervision", "WeightedSum", "applied", "divergence", "margin_of", "mutual_learning",
@@ -21,11 +23,16 @@ __all__ = [
 LEVELS = ("equal", "halved", "nnunet")
 
 
-def applied(loss: nn.Module, logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+def applied(
+    loss: nn.Module, logits: Tensor, mask: Tensor, weight: Tensor | None = None, annotated: Tensor | None = None
+) -> Tensor:
     """Return a loss of logits (B, K, *S) and mask (B, *S), and of pixel weights (B, *S) if it wants them.
 
-    A loss that wants pixel weights has an attribute ``weight_map`` that makes them of a label map.
+    A loss that wants pixel weights has an attribute ``weight_map`` that makes them of a label map. Where some samples
+    annotate some classes only, (B, K) bool, the loss is that of :func:`~medseg.losses.partial_labels.merged` logits.
     """
+    if annotated is not None:
+        logits = merged(logits, annotated)
     if weight is None or getattr(loss, "weight_map", None) is None:
         return loss(logits, mask)
     return loss(logits, mask, weight)
@@ -113,7 +120,9 @@ class DeepSupervision(Compound):
 
 
 @singledispatch
-def training_loss(output: object, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
+def training_loss(
+    output: object, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
+) -> Tensor:
     """Return the scalar that a network's training output is fitted by.
 
     One map: the loss itself. A list (deep supervision, finest first): the mean of the loss over the maps, each
@@ -127,6 +136,8 @@ def training_loss(output: object, mask: Tensor, loss: nn.Module, weight: Tensor 
         mask: (B, *S) int64.
         loss: maps (logits, mask) to a scalar; with an attribute ``weight_map``, (logits, mask, weight).
         weight: (B, *S) pixel weights of such a loss.
+        annotated: (B, K) bool, which classes each sample annotates, background always; all of them if not given. Label
+            maps are judged with the other classes as background, and what else a network says of them is left out.
     """
     raise TypeError(
         f"a network returned {type(output).__name__}; a tensor, a list of tensors, DeepOutput, StructureOutput or "
@@ -135,34 +146,59 @@ def training_loss(output: object, mask: Tensor, loss: nn.Module, weight: Tensor 
 
 
 @training_loss.register
-def _(output: Tensor, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
-    return applied(loss, output, mask, weight)
+def _(
+    output: Tensor, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
+) -> Tensor:
+    return applied(loss, output, mask, weight, annotated)
 
 
 @training_loss.register
-def _(output: list, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
+def _(
+    output: list, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
+) -> Tensor:
     levels = loss.level_weights(len(output)) if isinstance(loss, DeepSupervision) else None
-    return _over_maps(output, levels, mask, loss, weight)
+    return _over_maps(output, levels, mask, partial(applied, loss, weight=weight, annotated=annotated))
 
 
 @training_loss.register
-def _(output: DeepOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
-    total = _over_maps(output.maps, output.weights, mask, loss, weight)
-    return total if output.presence is None else total + presence_loss(output.presence, mask)
+def _(
+    output: DeepOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
+) -> Tensor:
+    judge = partial(applied, loss, weight=weight, annotated=annotated)
+    total = _over_maps(output.maps, output.weights, mask, judge)
+    return total if output.presence is None else total + presence_loss(output.presence, mask, annotated)
 
 
 @training_loss.register
-def _(output: StructureOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
-    return structure_loss(output, mask)
+def _(
+    output: StructureOutput,
+    mask: Tensor,
+    loss: nn.Module,
+    weight: Tensor | None = None,
+    annotated: Tensor | None = None,
+) -> Tensor:
+    return structure_loss(output, mask, annotated)
 
 
 @training_loss.register
-def _(output: BranchOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None) -> Tensor:
-    return mutual_learning(output, mask, partial(applied, loss, weight=weight))
+def _(
+    output: BranchOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
+) -> Tensor:
+    judge = partial(applied, loss, weight=weight, annotated=annotated)
+    if annotated is None or output.margin is None:
+        return mutual_learning(output, mask, judge)
+    # The margin is that of all foreground, of which a partial sample does not know the border: it is ignored there.
+    known = mask.masked_fill(~annotated.all(1).reshape(-1, *[1] * (mask.ndim - 1)), IGNORE)
+    margin = mutual_learning(replace(output, branches=[]), known, _nothing)
+    return mutual_learning(replace(output, margin=None), mask, judge) + margin
+
+
+def _nothing(logits: Tensor, mask: Tensor) -> Tensor:
+    return torch.zeros((), device=logits.device)
 
 
 def _over_maps(
-    maps: Sequence[Tensor], factors: Sequence[float] | None, mask: Tensor, loss: nn.Module, weight: Tensor | None
+    maps: Sequence[Tensor], factors: Sequence[float] | None, mask: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """Return the sum of the loss over maps by their factors, equal ones that add up to 1 if there are none."""
     size = mask.shape[1:]
@@ -171,5 +207,5 @@ def _over_maps(
     for logits, factor in zip(maps, factors or [1 / len(maps)] * len(maps), strict=True):
         if factor:
             full = logits if logits.shape[2:] == size else functional.interpolate(logits, size=size, mode=mode)
-            terms.append(factor * applied(loss, full, mask, weight))
+            terms.append(factor * loss(full, mask))
     return torch.stack(terms).sum()

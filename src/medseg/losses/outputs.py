@@ -8,33 +8,41 @@ from medseg.losses.encoding import widened
 from medseg.types import IGNORE, StructureOutput
 
 
-def presence_loss(presence: Tensor, mask: Tensor) -> Tensor:
+def presence_loss(presence: Tensor, mask: Tensor, annotated: Tensor | None = None) -> Tensor:
     """Return the binary cross entropy of "this foreground class is in the image", averaged over what is known.
 
-    An image that has ignored pixels and shows no pixel of a class may yet hold it: that pair is left out. UNet 3+'s
-    classification-guided module (Huang et al., ICASSP 2020) is trained by it.
+    An image that has ignored pixels and shows no pixel of a class may yet hold it, and so may one that does not
+    annotate the class: that pair is left out. UNet 3+'s classification-guided module (Huang et al., ICASSP 2020) is
+    trained by it.
 
     Args:
         presence: (B, K - 1) logits.
         mask: (B, *S) int64.
+        annotated: (B, K) bool, which classes each image annotates; all of them if not given.
     """
     pixels = mask.flatten(1)
     there = torch.stack([(pixels == label).any(1) for label in range(1, presence.shape[1] + 1)], dim=1)
     known = there | (pixels != IGNORE).all(1, keepdim=True)
+    if annotated is not None:
+        known = known & annotated[:, 1 : presence.shape[1] + 1]
     wide = widened(presence)
     each = functional.binary_cross_entropy_with_logits(wide, there.to(wide.dtype), reduction="none")
     return (each * known).sum() / known.sum().clamp(min=1)
 
 
-def structure_loss(output: StructureOutput, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
+def structure_loss(
+    output: StructureOutput, mask: Tensor, annotated: Tensor | None = None, *, smooth: float = 1.0
+) -> Tensor:
     """Return the sum over structures of binary cross entropy and soft Dice against the union of their labels.
 
     The loss of Kumar et al., IEEE Access 8, 2020, as we read it. Cross entropy is the mean over valid pixels, Dice the
-    mean over images that have one; images without any labelled pixel are left out, and a batch of them costs 0.
+    mean over images that have one; images without any labelled pixel are left out, and a batch of them costs 0. A
+    structure is left out of the images that do not annotate all of its labels.
 
     Args:
         output: logits (B, P, *S) and the labels of each of the P structures.
         mask: (B, *S) int64; ``IGNORE`` pixels are left out.
+        annotated: (B, K) bool, which classes each image annotates; all of them if not given.
         smooth: of Dice, in pixels.
 
     Raises:
@@ -46,7 +54,8 @@ def structure_loss(output: StructureOutput, mask: Tensor, *, smooth: float = 1.0
     terms = []
     for logits, labels in zip(widened(output.maps).unbind(1), output.members, strict=True):
         target = torch.stack([mask == label for label in labels]).any(0).flatten(1).to(logits.dtype)
-        terms.append(_binary(logits.flatten(1), target, valid, smooth))
+        known = valid if annotated is None else valid & annotated[:, list(labels)].all(1, keepdim=True)
+        terms.append(_binary(logits.flatten(1), target, known, smooth))
     return torch.stack(terms).sum()
 
 

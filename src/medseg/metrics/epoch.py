@@ -13,7 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from medseg import scores
 from medseg.errors import ScoreError
-from medseg.metrics.case import BINS, CaseMeasures, measure_case
+from medseg.metrics.case import BINS, CaseMeasures, measure_case, only_annotated
 from medseg.metrics.overlap import confusion_counts, label_map
 from medseg.metrics.surface import diagonal
 from medseg.types import IGNORE
@@ -25,7 +25,8 @@ class CaseRows:
 
     Attributes:
         index: (N,) int64, strictly increasing.
-        counts: (N, K, 4) int64 in the order of ``medseg.scores.COUNTS``, background included.
+        counts: (N, K, 4) int64 in the order of ``medseg.scores.COUNTS``, background included; 0 of classes that a case
+            does not annotate, and then of its background.
         measured: (N, K-1, 16) float64 in the order of ``medseg.scores.MEASURED``; None if only counts were asked for.
         reliability: (N, K-1, 15, 3) float64, the bins of :class:`medseg.metrics.case.CaseMeasures`; None if no case
             came with probabilities.
@@ -89,6 +90,7 @@ class CaseScores(Metric):
         spacing: Sequence[float] | None = None,
         tolerance: float = 1.0,
         probabilities: NDArray[Any] | None = None,
+        annotated: NDArray[np.bool_] | Sequence[bool] | Tensor | None = None,
     ) -> None:
         """Record one case on its native grid, or a batch when ``index`` is a (B,) tensor.
 
@@ -99,28 +101,33 @@ class CaseScores(Metric):
             spacing: size of a pixel along each axis of S, 1 each if not given.
             tolerance: of ``nsd_voxel``, in the unit of the spacing.
             probabilities: (K - 1, *S) of the foreground classes of one case; None where they are not known.
+            annotated: (K,) which classes the case annotates, background always, with a leading batch axis for a batch;
+                all of them if not given.
 
         Raises:
             ScoreError: shapes differ, labels are not whole numbers or outside 0..K-1 (on the CPU; a CUDA batch is
                 not inspected, which would stall the device).
         """
+        known = None if annotated is None else torch.as_tensor(annotated, dtype=torch.bool)
         if self.measure and (not isinstance(index, Tensor) or index.ndim == 0):
             found = measure_case(
                 _array(prediction), _array(truth), num_classes=self.num_classes, spacing=spacing, tolerance=tolerance,
-                probabilities=probabilities,
+                probabilities=probabilities, annotated=None if known is None else known.cpu().numpy(),
             )  # fmt: skip
             self.record(int(index), found)
             return
         if not isinstance(index, Tensor) or index.ndim == 0:
             index, prediction, truth = torch.tensor([int(index)]), prediction[None], truth[None]
+            known = None if known is None else known[None]
         if prediction.shape != truth.shape or len(prediction) != len(index):
             raise ScoreError(
                 f"batch of {tuple(prediction.shape)} predictions, {tuple(truth.shape)} masks and {len(index)} indices; "
                 "give one of each per case."
             )
         if self.measure:
-            for number, labels, mask in zip(index.tolist(), prediction, truth, strict=True):
-                self.update(labels, mask, index=number, spacing=spacing, tolerance=tolerance)
+            each = [None] * len(index) if known is None else list(known)
+            for number, labels, mask, flags in zip(index.tolist(), prediction, truth, each, strict=True):
+                self.update(labels, mask, index=number, spacing=spacing, tolerance=tolerance, annotated=flags)
             return
         if isinstance(prediction, Tensor) and isinstance(truth, Tensor) and prediction.is_cuda:
             counts = batch_counts(prediction, truth, self.num_classes)
@@ -128,6 +135,8 @@ class CaseScores(Metric):
             pairs = zip(_array(prediction), _array(truth), strict=True)
             counts = torch.from_numpy(np.stack([confusion_counts(*pair, self.num_classes) for pair in pairs]))
         size = diagonal(truth.shape[1:], spacing)
+        if known is not None:
+            counts = only_annotated(counts, known.to(counts.device))
         self.case_index.append(index.detach().to(self.device, torch.int64))
         self.case_counts.append(counts.to(self.device))
         self.case_diagonals.append(torch.full((len(index),), size, dtype=torch.float64, device=self.device))
@@ -151,18 +160,20 @@ class CaseScores(Metric):
         for name, value in parts.items():
             getattr(self, name).append(torch.from_numpy(np.array(value)[None]).to(self.device))
 
-    def update_batch(self, labels: Tensor, mask: Tensor, index: Tensor) -> None:
+    def update_batch(self, labels: Tensor, mask: Tensor, index: Tensor, annotated: Tensor | None = None) -> None:
         """Record (B, *S) labels against (B, *S) masks for the cases ``index`` (B,); the way of the validation loop.
 
+        Where a case annotates some classes only, ``annotated`` (B, K) bool says which.
         On CUDA only a few kernels are queued and nothing waits for them (unless distances were asked for).
         """
-        self.update(labels, mask, index=index)
+        self.update(labels, mask, index=index, annotated=annotated)
 
     def compute(self) -> dict[str, float]:
         """Return what the counts say, as fractions, each key behind ``prefix``.
 
         Those of ``medseg.scores.case_means`` (per case) and ``medseg.scores.Pooled.headline`` (one summed confusion
-        matrix); what else was measured has its means in ``medseg.stats.aggregate.headline``.
+        matrix, each class over the cases that annotate it, background and ``pa`` over those that annotate all); what
+        else was measured has its means in ``medseg.stats.aggregate.headline``.
         """
         rows = self._rows()
         if not len(rows.index):

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from medseg.errors import ConfigError
 from medseg.nets.adapters import check_channels, checked_choice, crop_to
+from medseg.nets.gaze import Gaze, checked_gaze
 from medseg.nets.unet_valid import mirrored
 
 KERNELS = {95: (4, 5, 4, 4), 65: (4, 4, 5), 33: (4, 4, 3)}
@@ -23,11 +25,17 @@ class Column(nn.Module):
         maps: channels of each convolution.
         hidden: units of the fully connected layer.
         activation: ``relu`` or ``tanh``; acts after each pooling and after the fully connected layer.
+        gaze: how windows are looked at first; None: as they are.
     """
 
-    def __init__(self, in_channels: int, *, patch: int, maps: int, hidden: int, activation: str) -> None:
+    side: int
+
+    def __init__(
+        self, in_channels: int, *, patch: int, maps: int, hidden: int, activation: str, gaze: Gaze | None = None
+    ) -> None:
         super().__init__()
-        self.patch = patch
+        self.patch, self.gaze = patch, gaze
+        self.side = patch if gaze is None else gaze.side
         kernels, side = KERNELS[patch], patch
         for kernel in kernels:
             side = (side - kernel + 1) // 2
@@ -39,7 +47,9 @@ class Column(nn.Module):
         self.act = nn.Tanh() if activation == "tanh" else nn.ReLU()
 
     def windows(self, windows: Tensor) -> Tensor:
-        """Return units (N, hidden, 1, 1) of windows (N, C, patch, patch), as the layer table says."""
+        """Return units (N, hidden, 1, 1) of windows (N, C, side, side), as the layer table says."""
+        if self.gaze is not None:
+            windows = self.gaze(windows)
         for conv in self.convs:
             windows = self.act(F.max_pool2d(conv(windows), 2))
         return self.act(self.units(windows))
@@ -89,8 +99,13 @@ class PatchCNN(nn.Module):
     the same numbers (to 1e-6) for all pixels at once, with no layer evaluated twice at one place. Training always
     takes the dense form: the logits of all pixels, against the whole label map. Our reading of the paper's balanced
     sampling of windows (all membrane pixels and as many others) is a loss with class weights, which has the same
-    expectation. A batch of one image works in training too. Foveation, calibration and the median filter of the paper
-    are not part of the network.
+    expectation. A batch of one image works in training too.
+
+    ``foveation`` and ``sampling`` are those of :class:`~medseg.nets.gaze.Gaze`. No layer then sees two windows alike,
+    so every window is evaluated by itself, in training too: its layers are computed anew for the gradient, which keeps the
+    memory to that of a chunk but costs as many windows as the image has pixels. Train on small crops. Left out are the
+    paper's monotone cubic calibration fitted on training data and its median filter of 2 pixels' radius on the
+    probability; post-processing lives in ``medseg.evaluation.postprocess``, which has no median filter.
 
     Args:
         in_channels: image channels C.
@@ -101,9 +116,12 @@ class PatchCNN(nn.Module):
         activation: ``relu`` or ``tanh``.
         mode: ``dense`` or ``sliding``.
         chunk: windows at a time in ``sliding`` mode.
+        foveation: radius in pixels of the blur at the windows' edge; 0 none. Needs ``mode=sliding``.
+        sampling: ``uniform``, or ``nonuniform`` (as many samples of a field 1.5 times as wide). Needs ``mode=sliding``.
 
     Raises:
-        ConfigError: unknown patch, activation or mode, a chunk below one; in ``forward``, another number of channels.
+        ConfigError: unknown patch, activation, mode or sampling, a chunk below one, a negative foveation, either of the
+            two with ``mode=dense``; in ``forward``, another number of channels.
     """
 
     READING = ""
@@ -119,6 +137,8 @@ class PatchCNN(nn.Module):
         activation: str = "relu",
         mode: str = "dense",
         chunk: int = 64,
+        foveation: float = 0.0,
+        sampling: str = "uniform",
     ) -> None:
         super().__init__()
         self.in_channels, self.spatial_dims = in_channels, 2
@@ -127,37 +147,51 @@ class PatchCNN(nn.Module):
         if chunk < 1:
             raise ConfigError(f"net.chunk={chunk}: give the number of windows at a time, at least 1.")
         self.chunk = chunk
+        self.literal = checked_gaze(foveation, sampling, mode)
+        if self.literal:
+            self.READING = "; ".join([*filter(None, [self.READING]), "foveation and sampling by constants of our own"])
         sides = _checked_patches(patch)
         self.patch = max(sides)
-        self.columns = nn.ModuleList(
-            Column(in_channels, patch=side, maps=maps, hidden=hidden, activation=activation) for side in sides
-        )
+        columns = [
+            Column(
+                in_channels, patch=side, maps=maps, hidden=hidden, activation=activation,
+                gaze=Gaze(side, foveation=foveation, sampling=sampling) if self.literal else None,
+            )
+            for side in sides
+        ]  # fmt: skip
+        self.columns = nn.ModuleList(columns)
+        self.side = max(column.side for column in columns)
         self.head = nn.Conv2d(hidden * len(self.columns), num_classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, K, H, W) of images (B, C, H, W) of any size."""
         check_channels(image, self.in_channels, net="PatchCNN")
-        if self.mode == "sliding" and not self.training:
+        if self.literal or (self.mode == "sliding" and not self.training):
             return self._sliding(image)
         return self.head(torch.cat([column(image) for column in self.columns], dim=1))
 
     def _sliding(self, image: Tensor) -> Tensor:
         batch, _, height, width = image.shape
-        side, half = self.patch, self.patch // 2
+        side, half = self.side, self.side // 2
         # A view (B, H, W, C, side, side); only the windows of one chunk are copied.
         views = mirrored(image, half, [half, half]).unfold(2, side, 1).unfold(3, side, 1).movedim(1, 3)
-        logits = []
-        for places in torch.arange(batch * height * width, device=image.device).split(self.chunk):
-            windows = views[places // (height * width), places // width % height, places % width]
-            logits.append(self.classify(windows))
+
+        def classified(places: Tensor) -> Tensor:
+            return self.classify(views[places // (height * width), places // width % height, places % width])
+
+        anew = self.literal and torch.is_grad_enabled()
+        logits = [
+            checkpoint(classified, places, use_reentrant=False) if anew else classified(places)
+            for places in torch.arange(batch * height * width, device=image.device).split(self.chunk)
+        ]
         return torch.cat(logits).view(batch, height, width, -1).movedim(3, 1)
 
     def classify(self, windows: Tensor) -> Tensor:
         """Return logits (N, K) of the central pixels of windows (N, C, side, side), side that of the largest window."""
         units = []
         for column in self.columns:
-            rim = (windows.shape[-1] - column.patch) // 2
-            inner = slice(rim, rim + column.patch)
+            rim = (windows.shape[-1] - column.side) // 2
+            inner = slice(rim, rim + column.side)
             units.append(column.windows(windows[..., inner, inner]))
         return self.head(torch.cat(units, dim=1)).flatten(1)
 
@@ -182,7 +216,7 @@ class MultiPatchCNN(PatchCNN):
     READING = "our reading: the multi-view strategy as columns of layers on windows of several sizes, fused last"
 
     def __init__(
-        self, *, in_channels: int, num_classes: int, patch: Sequence[int] = (33, 65, 95), **options: str | int
+        self, *, in_channels: int, num_classes: int, patch: Sequence[int] = (33, 65, 95), **options: str | float
     ) -> None:
         super().__init__(in_channels=in_channels, num_classes=num_classes, patch=patch, **options)  # type: ignore[arg-type]
 

@@ -164,6 +164,8 @@ def _pooled(counts: NDArray[np.int64]) -> dict[str, float]:
 
 
 def _prevalence(counts: NDArray[np.int64]) -> dict[str, float]:
+    covered = counts.sum(axis=2)
+    counts = counts[(covered == covered[:, :1]).all(axis=1)]  # cases that annotate every class
     total, foreground = counts[:, 0].sum(), counts[..., [0, 2]].sum()
     share = float(foreground / total) if total else float("nan")
     return {"prevalence": share, "pa_all_background": 1 - share}

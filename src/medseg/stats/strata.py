@@ -21,7 +21,7 @@ NOT_STATED, EMPTY = "not stated", "empty reference"
 FEWEST, MOST = 2, 12
 """Number of different stated values with which an attribute divides cases by itself; asked for, it may have more."""
 TECHNICAL = re.compile(
-    r"(orig_)?(width|height)|shape|spacing|dtype|vmax|(lesion_)?vox\d*|fg_fraction|labelled_slices|split|fold|source_file"
+    r"(orig_)?(width|height)|shape|spacing|dtype|vmax|(lesion_)?vox\d*|fg_fraction|labelled_slices|annotated|split|fold|source_file"
     r"|(sha256|hash|md5).*"
 )
 """Attributes that say how a file is stored or used, not what it shows; divided by only if asked for."""

@@ -99,8 +99,19 @@ class NativeScoring:
         self.scores, self.probabilities, self.tolerance = scores, probabilities, tolerance
         self._measuring: Measuring[tuple[int, CaseMeasures]] = Measuring()
 
-    def case(self, logits: Tensor, truth: np.ndarray, *, case: str, index: int, spacing: Sequence[float]) -> np.ndarray:
+    def case(
+        self,
+        logits: Tensor,
+        truth: np.ndarray,
+        *,
+        case: str,
+        index: int,
+        spacing: Sequence[float],
+        annotated: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Return the label map (*S) uint8 of native logits (K, *S) and hand the case over to be measured.
+
+        Of a case that annotates some classes only, (K,) bool, the others are not measured.
 
         Raises:
             ScoreError: a logit is NaN, or an earlier case could not be measured.
@@ -114,7 +125,7 @@ class NativeScoring:
         probabilities = logits.softmax(0)[1:].cpu().numpy() if self.probabilities else None
         measure = partial(
             measure_case, labels, truth, num_classes=len(logits), spacing=spacing, tolerance=self.tolerance,
-            probabilities=probabilities,
+            probabilities=probabilities, annotated=annotated,
         )  # fmt: skip
         self._record(self._measuring.ready())
         self._measuring.submit(case, partial(_numbered, index, measure))

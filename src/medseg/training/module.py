@@ -123,14 +123,28 @@ class SegmentationModule(LightningModule):
         """Take out the profiler that measures nothing; one that the user asked for stays.
 
         Raises:
-            ConfigError: parts are to be unfrozen and several processes train, which would not exchange their gradients.
+            ConfigError: parts are to be unfrozen and several processes train, which would not exchange their gradients;
+                or the network learns in a way of its own that needs every class, and some cases annotate only some.
         """
+        if stage == "fit":
+            self._check_annotated()
         if self.transfer.frozen_epochs is not None and self.trainer.world_size > 1:
             raise ConfigError(
                 f"transfer.frozen_epochs={self.transfer.frozen_epochs} needs a single process; use one device, or null."
             )
         if type(self.trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
             self.trainer.profiler = Unprofiled()  # type: ignore[attr-defined]
+
+    def _check_annotated(self) -> None:
+        """Refuse cases that annotate some classes only where no loss of ours judges the network."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        own = hasattr(self.net, "losses") or hasattr(self.net, "fit")
+        if own and hasattr(data, "partly_annotated") and data.partly_annotated("train", "val"):
+            raise ConfigError(
+                f"net={type(self.net).__name__} takes what is not in a mask for background, and some cases of "
+                f"data={data.card.name} annotate some classes only (manifest column 'annotated'); use a network with "
+                "one of conf/loss, such as net=unet, or leave these cases out of the manifest."
+            )
 
     def forward(self, image: Tensor) -> Any:
         """Return what the network makes of images (B, C, *S) of the size that it sees at once."""
@@ -177,7 +191,7 @@ class SegmentationModule(LightningModule):
         if hasattr(self.net, "losses"):  # needs the truth inside, as Mask R-CNN does for its boxes
             loss = torch.stack(list(self.net.losses(image, mask).values())).sum()
         else:
-            loss = training_loss(self(image), mask, self.loss, batch.get("weight"))
+            loss = training_loss(self(image), mask, self.loss, batch.get("weight"), batch.get("annotated"))
         # Asking a CUDA loss for its value would make the device wait; there the epoch's end finds it.
         if not loss.is_cuda and not math.isfinite(loss.item()):
             self._not_finite(loss.detach(), batch["case"])
@@ -227,10 +241,11 @@ class SegmentationModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score one batch on the network's grid."""
-        logits = self.whole(batch)
-        self._val_losses.append(training_loss(logits, batch["mask"], self.loss, batch.get("weight")).detach())
+        logits, annotated = self.whole(batch), batch.get("annotated")
+        loss = training_loss(logits, batch["mask"], self.loss, batch.get("weight"), annotated)
+        self._val_losses.append(loss.detach())
         # Many times faster than argmax along this axis.
-        self.val_scores.update_batch(logits.max(1).indices, batch["mask"], batch["index"])
+        self.val_scores.update_batch(logits.max(1).indices, batch["mask"], batch["index"], annotated)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss and scores."""
@@ -251,10 +266,11 @@ class SegmentationModule(LightningModule):
         The last batch waits until every case is measured, so that the trainer's progress bar is full when all is done.
         """
         logits = self.whole(batch).float()
+        known = batch["annotated"].cpu().numpy() if "annotated" in batch else [None] * len(logits)
         labels = [
             self._native.case(
                 native_logits(logits[number], geometry), batch["truth"][number], case=batch["case"][number],
-                index=int(batch["index"][number]), spacing=geometry.spacing,
+                index=int(batch["index"][number]), spacing=geometry.spacing, annotated=known[number],
             )
             for number, geometry in enumerate(batch["geometry"])
         ]  # fmt: skip

@@ -20,7 +20,7 @@ from rich.progress import track
 
 from medseg.data.cache import FORMAT_VERSION, Reading, entry_key, flush
 from medseg.data.cases import Case, by_id
-from medseg.data.checks import check_list, raise_first
+from medseg.data.checks import check_labels, check_list, raise_first
 from medseg.data.entries import Room, hold, make_entry
 from medseg.data.volumes.cases import read_volume_case
 from medseg.errors import DataError
@@ -193,6 +193,8 @@ def _fill(cases: Sequence[Case], reading: Reading, name: str, part: Path, room: 
 def _write(case: Case, reading: Reading, streams: Mapping[str, BinaryIO]) -> dict[str, Any]:
     """Write one case and return its description."""
     read = read_volume_case(case, channels=reading.channels, labels=reading.labels)
+    assert read.labels is not None  # the list was checked
+    check_labels(case, read.labels, classes=reading.classes)
     preprocess: Any = reading.preprocess  # a VolumePreprocess
     image, mask, geometry = preprocess.do(read.image, read.labels, spacing=read.grid.spacing, available=read.available)
     points = sampled_points(mask, seed_name=case.id)
