@@ -137,9 +137,10 @@ class SegmentationModule(LightningModule):
 
     def _check_annotated(self) -> None:
         """Refuse cases that annotate some classes only where no loss of ours judges the network."""
+        if not (hasattr(self.net, "losses") or hasattr(self.net, "fit")):
+            return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-        own = hasattr(self.net, "losses") or hasattr(self.net, "fit")
-        if own and hasattr(data, "partly_annotated") and data.partly_annotated("train", "val"):
+        if hasattr(data, "partly_annotated") and data.partly_annotated("train", "val"):
             raise ConfigError(
                 f"net={type(self.net).__name__} takes what is not in a mask for background, and some cases of "
                 f"data={data.card.name} annotate some classes only (manifest column 'annotated'); use a network with "
