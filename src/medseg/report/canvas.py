@@ -32,6 +32,6 @@ def save_figure(figure: "Figure", path: Path, *, caption: str, flags: Sequence[s
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.partial.png")
     FigureCanvasAgg(figure)
-    figure.savefig(partial, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    figure.savefig(partial, metadata={"Software": None})
     partial.replace(path)
     return path
