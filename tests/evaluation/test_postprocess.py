@@ -14,6 +14,7 @@ from medseg.evaluation.postprocess.components import LargestComponent, RemoveSma
 from medseg.evaluation.postprocess.contract import labels_of, relabelled
 from medseg.evaluation.postprocess.crf import DenseCrf, bilateral_grid, mean_field, smoothing
 from medseg.evaluation.postprocess.holes import FillHoles
+from medseg.evaluation.postprocess.median import Median
 from medseg.evaluation.postprocess.threshold import Threshold
 
 MORPHOLOGICAL = (
@@ -260,3 +261,33 @@ def test_a_chain_runs_in_order_and_knows_whether_it_looks_at_the_image() -> None
 def test_impossible_steps_are_refused(make: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("radius", [1.0, 1.5, 2.0])
+def test_a_median_of_two_classes_is_the_vote_of_the_disc(shape: tuple[int, ...], radius: float) -> None:
+    before = random_probabilities(3, shape, classes=2)
+    reach = int(radius)
+    offsets = [
+        offset for offset in np.ndindex(*[2 * reach + 1] * len(shape))
+        if np.linalg.norm(np.array(offset) - reach) <= radius
+    ]  # fmt: skip
+    padded = np.pad(before[1] > 0.5, reach, mode="symmetric").astype(int)
+    votes = sum(padded[tuple(slice(o, o + side) for o, side in zip(offset, shape, strict=True))] for offset in offsets)
+    after = Median(radius)(before, spacing=(1,) * len(shape))
+    assert (labels_of(after) == (votes > len(offsets) / 2)).all()
+    np.testing.assert_allclose(after.sum(0), 1, atol=1e-6)
+    assert after.dtype == np.float32
+
+
+def test_a_median_takes_speckle_and_keeps_a_pixel_around_which_every_class_is_rare() -> None:
+    labels = drawn("111111", "111211", "111111", "111111")
+    assert (labels_of(Median(1)(soft(labels), spacing=(1, 1))) == 1).all()
+    checks = np.indices((6, 6)).sum(0) % 3
+    sharp = np.stack([checks == label for label in range(3)]).astype(np.float32)
+    after = Median(1)(sharp, spacing=(1, 1))
+    np.testing.assert_array_equal(after[:, 2, 2], sharp[:, 2, 2])
+    np.testing.assert_allclose(after.sum(0), 1)
+    np.testing.assert_array_equal(Median(0)(sharp, spacing=(1, 1)), sharp)
+    with pytest.raises(ConfigError, match=r"postprocess.median: radii .* from 0 on"):
+        Median(-1)

@@ -104,8 +104,8 @@ class PatchCNN(nn.Module):
     ``foveation`` and ``sampling`` are those of :class:`~medseg.nets.gaze.Gaze`. No layer then sees two windows alike,
     so every window is evaluated by itself, in training too: its layers are computed anew for the gradient, which
     keeps the memory to that of a chunk but costs as many windows as the image has pixels. Train on small crops. Left
-    out are the paper's monotone cubic calibration fitted on training data and its median filter of 2 pixels' radius
-    on the probability; post-processing lives in ``medseg.evaluation.postprocess``, which has no median filter.
+    out is the paper's monotone cubic calibration fitted on training data; its median filter of 2 pixels' radius on
+    the probability is ``postprocess=median``.
 
     Args:
         in_channels: image channels C.

@@ -12,14 +12,15 @@ from medseg.evaluation.postprocess.components import LargestComponent, RemoveSma
 from medseg.evaluation.postprocess.contract import Probabilities, Step
 from medseg.evaluation.postprocess.crf import DenseCrf
 from medseg.evaluation.postprocess.holes import FillHoles
+from medseg.evaluation.postprocess.median import Median
 from medseg.evaluation.postprocess.threshold import Threshold
 
 STEPS: Mapping[str, type] = {
-    kind.name: kind for kind in (DenseCrf, Threshold, FillHoles, RemoveSmall, LargestComponent)
+    kind.name: kind for kind in (DenseCrf, Median, Threshold, FillHoles, RemoveSmall, LargestComponent)
 }
 """Every step by name, in the order in which they make sense."""
 
-GRIDS = ("sizes", "thresholds", "fars", "weights")
+GRIDS = ("radii", "sizes", "thresholds", "fars", "weights")
 """Fields that say what is tried, not what is done."""
 
 

@@ -21,7 +21,8 @@ class Step(Protocol):
     Every step takes and gives probabilities, so that steps of any kind follow each other in any order. A step that
     changes labels (components, holes) does so through :func:`relabelled`: applied twice it gives what it gives once,
     and it gives a pixel only the background or a class that is in the case already. Steps that change probabilities
-    themselves (threshold, random field) never raise a class whose probability is zero; applied twice they act twice.
+    themselves (threshold, random field, median) give an image no class that has no probability in it; applied twice
+    they act twice.
 
     Attributes:
         name: as in ``conf/postprocess`` and in ``refinement.json``.
