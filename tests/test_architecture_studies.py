@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from medseg.commands import study as command
-from medseg.commands.configuration import CONF
+from medseg.commands.configuration import CONF, VERSION_BASE
+from medseg.commands.isolation import own_global
+from medseg.commands.sweeping import left_to_the_jobs
 from medseg.commands.systems import System, system_of
 from medseg.errors import ConfigError
 from medseg.studies import Study, expand, find_study, read_study
@@ -53,6 +58,17 @@ def test_every_cell_composes_and_has_a_folder_of_its_own(
             folders += [cell.folder for cell in command.planned(sweep, tmp_path)]
     assert len(set(folders)) == len(folders)
     assert all(folder.startswith(f"runs/{study.name}/") for folder in folders)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dims", STUDIES)
+def test_every_sweep_starts(dims: int) -> None:
+    """What Hydra composes before the first job of a sweep has the default network, not the swept ones."""
+    for sweep in expand(the_study(dims), preset="quick", data=next(iter(the_study(dims).data)), seeds=[0]):
+        given = left_to_the_jobs(["-m", *sweep.arguments])[1:]
+        with own_global(), initialize_config_dir(str(CONF.resolve()), "train", VERSION_BASE):
+            loader = GlobalHydra.instance().config_loader()
+            loader.load_configuration("train", overrides=given, run_mode=RunMode.MULTIRUN)
 
 
 @pytest.mark.parametrize("dims", STUDIES)

@@ -8,6 +8,7 @@ from omegaconf.errors import ConfigAttributeError, ReadonlyConfigError
 
 from medseg.commands.configuration import choices, compose, freeze
 from medseg.commands.isolation import flags_first
+from medseg.commands.sweeping import left_to_the_jobs
 from medseg.errors import ConfigError, RunError
 
 
@@ -154,3 +155,43 @@ def test_the_same_call_composes_within_a_job(folder, tmp_path, monkeypatch):
 def test_flags_go_before_overrides():
     given = ["seed=1", "-m", "~callbacks", "--config-dir", "my/conf", "+x=2", "--config-name=a"]
     assert flags_first(given) == ["-m", "--config-dir", "my/conf", "--config-name=a", "seed=1", "~callbacks", "+x=2"]
+
+
+def test_a_sweep_may_set_what_only_its_options_have(folder, tmp_path, monkeypatch):
+    """Hydra alone composes the default option first, which has no such key, and starts no job."""
+    from medseg.commands.configuration import run_hydra
+    from medseg.commands.isolation import job_overrides
+
+    monkeypatch.setenv("MEDSEG_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr("medseg.commands.configuration.CONF", folder)
+    for name, depth in (("deep", 3), ("deeper", 9)):
+        (folder / "net" / f"{name}.yaml").write_text(f"width: 8\ndepth: {depth}\n", encoding="utf-8")
+
+    def task(cfg):
+        return choices(cfg)["net"], cfg.net.depth, list(cfg.net.more), cfg.seed, job_overrides()
+
+    found = run_hydra("toy", task, ["-m", "net=deep,deeper", "net.depth=5", "+net.more=[1,2]", "seed=1"])
+    assert [one[:4] for one in found] == [("deep", 5, [1, 2], 1), ("deeper", 5, [1, 2], 1)]
+    assert found[0][4] == ["net=deep", "net.depth=5", "+net.more=[1,2]", "seed=1"]
+    with pytest.raises(ConfigError, match=r"Could not override 'net.depth'"):  # large has none
+        run_hydra("toy", lambda cfg: cfg.net.depth, ["-m", "net=deep,large", "net.depth=5"])
+
+
+def test_only_settings_of_swept_groups_are_left_to_the_jobs():
+    given = [
+        "-m",
+        "net=a,b",
+        "net.x=1",
+        "+net.y=[1,2]",
+        "net.z=1,2",
+        "net.text='p,q'",
+        "~net.old",
+        "net.none=",
+        "seed=1",
+    ]
+    assert left_to_the_jobs(given) == [
+        "-m", "net=a,b", "net.x=choice(1)", "+net.y=choice([1,2])", "net.z=1,2", "net.text=choice('p,q')", "~net.old",
+        "net.none=", "seed=1",
+    ]  # fmt: skip
+    assert left_to_the_jobs(["net=a", "net.x=1"]) == ["net=a", "net.x=1"]
+    assert left_to_the_jobs(["--multirun", "net=a", "seed=1,2", "net.x=1"])[-1] == "net.x=1"

@@ -31,6 +31,7 @@ from medseg.commands.isolation import (
     quiet_lightning,
     relaunchable,
 )
+from medseg.commands.sweeping import left_to_the_jobs
 from medseg.errors import ConfigError, MedsegError, RunError
 
 log = logging.getLogger(__name__)
@@ -157,7 +158,9 @@ def run_hydra(config_name: str, task: Callable[[DictConfig], Any], overrides: Se
         return results[-1]
 
     job.__module__ = f"medseg.commands.{config_name}"  # after which Hydra names its log
-    with arguments([f"medseg {config_name}", *flags_first(overrides)]), own_hydra(), one_line_errors():
+    with one_line_errors():
+        given = left_to_the_jobs(overrides)
+    with arguments([f"medseg {config_name}", *flags_first(given)]), own_hydra(), one_line_errors():
         hydra_main(version_base=VERSION_BASE, config_path=str(CONF), config_name=config_name)(job)()
     if failures and not sweeping:
         raise failures[0][1]
