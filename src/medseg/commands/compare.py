@@ -109,8 +109,8 @@ def compare(named: dict[str, str], places: Sequence[str], config: DictConfig) ->
     comparison = compared(evidence, settings)
     name = config.name or _name(runs, config)
     folder = Path(config.paths.outputs) / "compare" / name
-    files = write(comparison, folder, heading=f"Comparison {name}")
     tables, page = comparison_tables(comparison), folder / "comparison.html"
+    files = write(comparison, tables, folder, heading=f"Comparison {name}")
     pages = comparison_page(comparison, runs, trainings, tables, page, config)
     _show(comparison, tables, {**files, "html": pages["html"]})
     _send(comparison, name, {**files, **pages}, config)
@@ -185,15 +185,15 @@ def _name(runs: "Sequence[ComparedRun]", config: DictConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def write(comparison: Comparison, folder: Path, *, heading: str) -> dict[str, Path]:
+def write(comparison: Comparison, tables: Sequence[Table], folder: Path, *, heading: str) -> dict[str, Path]:
     """Write Markdown, LaTeX, CSV (every pair) and JSON; the same runs give the same bytes.
 
     Args:
         comparison: the comparison.
+        tables: of it, as they are printed.
         folder: where the files go.
         heading: of the Markdown.
     """
-    tables = comparison_tables(comparison)
     files = {kind: folder / f"comparison.{kind}" for kind in ("md", "tex", "csv", "json")}
     folder.mkdir(parents=True, exist_ok=True)
     flags = "".join(f"**{flag}** " for flag in comparison.evidence.flags)
