@@ -10,8 +10,8 @@ from medseg.errors import ConfigError, DataError
 from medseg.nets.classical.fuzzy import fuzzy_c_means, memberships, spread_start, squared_distances
 from medseg.nets.classical.fuzzy_cmeans import FuzzyCMeans
 from medseg.nets.classical.kmeans import KMeans
-from medseg.nets.classical.markov import disagreements, iterated_conditional_modes, potts_energy
-from medseg.nets.classical.mixture import GaussianMixtureMRF, fitted_mixture, mixture_log_densities
+from medseg.nets.classical.markov import disagreements, expansion, graph_cut, iterated_conditional_modes, potts_energy
+from medseg.nets.classical.mixture import GaussianMixtureMRF, fitted_mixture, mixture_log_densities, refitted
 
 SYSTEMS = [KMeans, FuzzyCMeans, GaussianMixtureMRF]
 
@@ -135,6 +135,76 @@ def test_strong_neighbourhood_leaves_one_label_of_scattered_noise() -> None:
     assert not iterated_conditional_modes(unary, 50.0).any()
 
 
+@given(seed=st.integers(0, 3000), beta=st.floats(0.05, 3.0))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_a_cut_between_two_labels_has_the_least_energy_of_all_labellings(seed: int, beta: float) -> None:
+    unary = np.random.default_rng(seed).random((2, 3, 4)) * 3
+    every = [np.array(one).reshape(3, 4) for one in np.ndindex(*[2] * 12)]
+    lowest = min(potts_energy(one, unary, beta) for one in every)
+    assert potts_energy(graph_cut(unary, beta), unary, beta) == pytest.approx(lowest, abs=12 * beta / 1024)
+
+
+@given(seed=st.integers(0, 3000), beta=st.floats(0.05, 3.0), label=st.integers(0, 2))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_an_expansion_is_the_best_choice_between_keeping_and_taking(seed: int, beta: float, label: int) -> None:
+    rng = np.random.default_rng(seed)
+    unary, labels = rng.random((3, 3, 3)) * 3, rng.integers(0, 3, (3, 3))
+    choices = [np.where(np.array(one).reshape(3, 3), label, labels) for one in np.ndindex(*[2] * 9)]
+    lowest = min(potts_energy(one, unary, beta) for one in choices)
+    found = expansion(labels, unary, beta, label=label)
+    assert ((found == labels) | (found == label)).all()
+    assert potts_energy(found, unary, beta) == pytest.approx(lowest, abs=9 * beta / 1024)
+
+
+@given(seed=st.integers(0, 3000), beta=st.floats(0.0, 3.0), labels=st.integers(2, 4))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_cuts_end_no_higher_than_conditional_modes(seed: int, beta: float, labels: int) -> None:
+    unary = np.random.default_rng(seed).random((labels, 12, 13)) * 2
+    local = potts_energy(iterated_conditional_modes(unary, beta), unary, beta)
+    assert potts_energy(graph_cut(unary, beta), unary, beta) <= local + 156 * beta / 1024
+
+
+def test_a_strong_neighbourhood_leaves_one_label_to_a_cut_also_of_a_solid_block() -> None:
+    unary = np.random.default_rng(6).normal(0, 0.2, (2, 30, 30))
+    unary[1] += 0.55
+    unary[1, 4:10, 4:10] -= 5.0
+    assert iterated_conditional_modes(unary, 50.0).any()
+    assert not graph_cut(unary, 50.0).any()
+    outlier = unary.copy()
+    outlier[0, 20, 20] += 1e9  # one pixel far outside every cluster: prices stay countable, and it has its way
+    assert graph_cut(outlier, 50.0).sum() == 1
+
+
+def test_refits_without_neighbourhood_are_steps_of_plain_em() -> None:
+    from sklearn.mixture import GaussianMixture
+
+    values = points(9, 2).reshape(12, 15, 2)
+    flat = values.reshape(-1, 2)
+    model = fitted_mixture(flat, 3, seed=0, iterations=1)
+    unary = -mixture_log_densities(flat, model).T.reshape(3, 12, 15)
+    ours = refitted(values, unary, unary.argmin(axis=0), 0.0)
+    theirs = GaussianMixture(
+        3, reg_covar=1e-3 * flat.var(axis=0).mean(), max_iter=1, weights_init=model["weights"],
+        means_init=model["means"], precisions_init=np.linalg.inv(model["covariances"]),
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="did not converge"):
+        theirs.fit(flat)
+    np.testing.assert_allclose(ours["means"], theirs.means_, rtol=1e-6)
+    np.testing.assert_allclose(ours["weights"], theirs.weights_, rtol=1e-6)
+    np.testing.assert_allclose(ours["covariances"], theirs.covariances_, rtol=1e-6, atol=1e-9)
+
+
+def test_refits_follow_an_image_whose_greys_have_moved() -> None:
+    image, mask = scene()
+    moved = image + 1.4
+    right = []
+    for refits, minimiser in ((0, "icm"), (8, "icm"), (8, "graph_cut")):
+        net = GaussianMixtureMRF(in_channels=1, num_classes=3, clusters=3, beta=0.5, refits=refits, minimiser=minimiser)
+        net.fit([image], [mask])
+        right.append((net(torch.from_numpy(moved).movedim(-1, 0)[None]).argmax(1)[0].numpy() == mask).mean())
+    assert right[0] < 0.9 < 0.99 < min(right[1:])
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("scope", ["training", "image"])
 def test_clusters_find_their_classes(system: type, scope: str) -> None:
@@ -186,5 +256,9 @@ def test_faults_are_named() -> None:
         FuzzyCMeans(in_channels=1, num_classes=2, m=1.0)
     with pytest.raises(ConfigError, match=r"net\.beta=-1\.0 rewards"):
         GaussianMixtureMRF(in_channels=1, num_classes=2, beta=-1.0)
+    with pytest.raises(ConfigError, match=r"net\.refits=-2 counts rounds"):
+        GaussianMixtureMRF(in_channels=1, num_classes=2, refits=-2)
+    with pytest.raises(ConfigError, match=r"net\.minimiser='cuts'"):
+        GaussianMixtureMRF(in_channels=1, num_classes=2, minimiser="cuts")
     with pytest.raises(DataError, match=r"fewer than 3 different values; lower net\.clusters"):
         KMeans(in_channels=1, num_classes=2).fit([np.zeros((5, 5, 1), np.float32)], [np.eye(5, dtype=np.uint8)])

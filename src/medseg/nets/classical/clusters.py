@@ -121,7 +121,7 @@ class Clustering(Classical):
     def adopt(self, name: str, value: float) -> None:
         """Set a setting and learn anew what depends on it."""
         super().adopt(name, value)
-        if name != "beta" and self._pairs[0]:
+        if name not in ("beta", "refits") and self._pairs[0]:
             self.learn(*self._pairs)
 
     def tune(self, images: list[np.ndarray], masks: list[np.ndarray]) -> None:
