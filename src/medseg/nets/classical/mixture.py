@@ -1,6 +1,6 @@
 """Gaussian mixture with a Markov random field, kept as it is or refitted to each image's labelling."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from medseg.nets.adapters import checked_choice
 from medseg.nets.classical.clusters import Clustering, Model
 from medseg.nets.classical.markov import disagreements, graph_cut, iterated_conditional_modes
 
-MINIMISERS = {"icm": iterated_conditional_modes, "graph_cut": graph_cut}
+MINIMISERS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {"icm": iterated_conditional_modes, "graph_cut": graph_cut}
 
 
 class GaussianMixtureMRF(Clustering):
