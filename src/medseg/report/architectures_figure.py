@@ -1,7 +1,6 @@
 """Accuracy against cost: every system of the table as a labelled point, one plot for each kind of cost."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +9,11 @@ import numpy as np
 
 from medseg.report.architectures import CLASSICAL, DICE, GFLOPS, INTERACTIVE, KIND, MILLISECONDS, SYSTEM
 from medseg.report.canvas import new_figure, save_figure
-from medseg.report.labels import place_labels
+from medseg.report.labels import Label, draw_labels
 from medseg.report.tables import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COSTS = {GFLOPS: "GFLOPs of an image", MILLISECONDS: "milliseconds of an image"}
 DEEP_COLOR, CLASSICAL_COLOR = "#1f5fa8", "#b3541e"
@@ -26,8 +24,6 @@ SIZE = 6.0
 TICKS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 CEILING = 0.999
 """Dice at which the axis ends."""
-LEADER = 11.0
-"""Distance in points from which a line leads from a label to its point."""
 CAPTION = (
     "Bars: 95 % interval over patients. The Dice axis is that of log(1 - Dice), the cost axis logarithmic. Classical "
     "systems have no counted operations and stand in the plot of times alone."
@@ -80,11 +76,11 @@ def draw_costs(tables: Sequence[Table], path: Path, *, heading: str, flags: Sequ
     total = height * len(plots) + 0.8
     place = {"left": 0.06, "right": 0.985, "top": 1 - 0.65 / total, "bottom": 0.95 / total, "hspace": 0.2}
     for axes, (cost, points) in zip(figure.subplots(len(plots), 1, gridspec_kw=place), plots.items(), strict=True):
-        _draw(figure, axes, points, COSTS[cost])
+        _draw(axes, points, COSTS[cost])
     return save_figure(figure, path, caption=CAPTION, flags=flags)
 
 
-def _draw(figure: "Figure", axes: "Axes", points: Sequence[Point], what: str) -> None:
+def _draw(axes: "Axes", points: Sequence[Point], what: str) -> None:
     axes.set_xlabel(f"{what}, logarithmic")
     axes.set_ylabel("Dice per case")
     axes.grid(color="0.9", linewidth=0.6)
@@ -99,7 +95,8 @@ def _draw(figure: "Figure", axes: "Axes", points: Sequence[Point], what: str) ->
     for point in points:
         _draw_point(axes, point)
     _draw_key(axes, points)
-    _draw_labels(figure, axes, points)
+    labels = [Label(point.label, (point.cost, _bar(point)[1]), _color(point)) for point in points]
+    draw_labels(axes, labels, size=SMALL, radius=SIZE / 2 + 1)
 
 
 def _scale_dice(axes: "Axes", points: Sequence[Point]) -> None:
@@ -125,8 +122,12 @@ def _bar(point: Point) -> tuple[float, float, float]:
     return low, value, high
 
 
+def _color(point: Point) -> str:
+    return CLASSICAL_COLOR if point.classical else DEEP_COLOR
+
+
 def _draw_point(axes: "Axes", point: Point) -> None:
-    color = CLASSICAL_COLOR if point.classical else DEEP_COLOR
+    color = _color(point)
     low, value, high = _bar(point)
     axes.plot([point.cost, point.cost], [low, high], color=color, linewidth=1.0, alpha=0.3, zorder=2)
     axes.plot(
@@ -147,35 +148,3 @@ def _draw_key(axes: "Axes", points: Sequence[Point]) -> None:
             label=("classical" if classical else "deep") + (", interactive" if interactive else ""),
         )  # fmt: skip
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, fontsize=8, frameon=False, borderaxespad=0.1)
-
-
-def _draw_labels(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> None:
-    """Write every system's name where it covers no point and no other name, as far as there is room."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    frame = axes.get_window_extent(renderer)
-    spots = [_pair(axes.transData.transform((point.cost, _bar(point)[1]))) for point in points]
-    texts = [axes.text(0, 0, point.label, fontsize=SMALL, transform=None, va="bottom", zorder=4) for point in points]
-    sizes = [(box.width, box.height) for box in (text.get_window_extent(renderer) for text in texts)]
-    pixel = figure.dpi / 72
-    corners = place_labels(spots, sizes, bounds=_box(frame.extents), radius=(SIZE / 2 + 1) * pixel)
-    back = axes.transData.inverted()
-    for point, text, spot, size, corner in zip(points, texts, spots, sizes, corners, strict=True):
-        text.set_transform(axes.transData)
-        text.set_position(_pair(back.transform(corner)))
-        color = CLASSICAL_COLOR if point.classical else DEEP_COLOR
-        text.set_color(color)
-        nearest = [min(max(spot[i], corner[i]), corner[i] + size[i]) for i in (0, 1)]
-        if math.dist(nearest, spot) > LEADER * pixel:
-            ends = back.transform([spot, nearest])
-            axes.plot(ends[:, 0], ends[:, 1], color=color, linewidth=0.5, alpha=0.6, zorder=1)
-
-
-def _pair(place: np.ndarray) -> tuple[float, float]:
-    return float(place[0]), float(place[1])
-
-
-def _box(extents: Iterable[float]) -> tuple[float, float, float, float]:
-    left, bottom, right, top = (float(value) for value in extents)
-    return left, bottom, right, top

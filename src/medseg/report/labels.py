@@ -2,6 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
@@ -13,6 +19,55 @@ NEGLIGIBLE = 1e-6
 """Square pixels that come from rounding."""
 STEP = 5.0
 """Pixels between two rings around a point on which its name is tried."""
+LEADER = 11.0
+"""Distance in points from which a line leads from a name to its point."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """The name of a point, its place in the units of the axes, and its colour."""
+
+    name: str
+    place: Pair
+    color: str
+
+
+def draw_labels(axes: "Axes", labels: Sequence[Label], *, size: float, radius: float, text: str | None = None) -> None:
+    """Write every name where it covers no point and no other name, as far as there is room.
+
+    The limits of the axes must be those of the finished picture.
+
+    Args:
+        axes: where the points are drawn already.
+        labels: one for each point.
+        size: of the letters, in points.
+        radius: of a point's marker, in points.
+        text: colour of the letters; the point's own without.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    left, bottom, right, top = (float(edge) for edge in axes.get_window_extent(renderer).extents)
+    spots = [_pair(axes.transData.transform(label.place)) for label in labels]
+    texts = [axes.text(0, 0, label.name, fontsize=size, transform=None, va="bottom", zorder=4) for label in labels]
+    sizes = [(box.width, box.height) for box in (one.get_window_extent(renderer) for one in texts)]
+    pixel = figure.dpi / 72
+    corners = place_labels(spots, sizes, bounds=(left, bottom, right, top), radius=radius * pixel)
+    back = axes.transData.inverted()
+    for label, one, spot, extent, corner in zip(labels, texts, spots, sizes, corners, strict=True):
+        one.set_transform(axes.transData)
+        one.set_position(_pair(back.transform(corner)))
+        one.set_color(text or label.color)
+        nearest = [min(max(spot[i], corner[i]), corner[i] + extent[i]) for i in (0, 1)]
+        if math.dist(nearest, spot) > LEADER * pixel:
+            ends = back.transform([spot, nearest])
+            axes.plot(ends[:, 0], ends[:, 1], color=label.color, linewidth=0.5, alpha=0.6, zorder=1)
+
+
+def _pair(place: "np.ndarray") -> Pair:
+    return float(place[0]), float(place[1])
 
 
 def place_labels(spots: Sequence[Pair], sizes: Sequence[Pair], *, bounds: Box, radius: float) -> list[Pair]:

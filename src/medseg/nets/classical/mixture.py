@@ -9,7 +9,10 @@ from medseg.nets.adapters import checked_choice
 from medseg.nets.classical.clusters import Clustering, Model
 from medseg.nets.classical.markov import disagreements, graph_cut, iterated_conditional_modes
 
-MINIMISERS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {"icm": iterated_conditional_modes, "graph_cut": graph_cut}
+MINIMISERS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "icm": iterated_conditional_modes,
+    "graph_cut": graph_cut,
+}
 
 
 class GaussianMixtureMRF(Clustering):

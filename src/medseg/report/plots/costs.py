@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.errors import ScoreError
-from medseg.report.labels import place_labels
-from medseg.report.plots.sheet import SMALL, Drawing, Sheet, bare, finish, log_ticks, look, new_sheet, short
+from medseg.report.labels import Label, draw_labels
+from medseg.report.plots.sheet import SMALL, Drawing, bare, finish, log_ticks, look, new_sheet, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = 7.0
 """Diameter of a point in points."""
-LEADER = 11.0
-"""Distance in points from which a line leads from a label to its point."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,10 @@ def accuracy_cost(
     axes.margins(y=0.14)
     axes.set_ylim(*axes.get_ylim())  # what is drawn for the labels must not move the points
     bare(axes, grid="both")
-    _label(sheet, axes, methods)
+    labels = [
+        Label(short(point.name, 34), (point.cost, point.score), look(number)[0]) for number, point in enumerate(methods)
+    ]
+    draw_labels(axes, labels, size=SMALL, radius=SIZE / 2 + 4, text="black")
     said = "; ".join(f"{point.name} {point.score:.3f} at {point.cost:.3g}" for point in methods)
     return finish(sheet, stem, alt=f"{metric} against {cost}: {said}. Not dominated: {', '.join(front)}.")
 
@@ -109,28 +110,3 @@ def _draw(axes: "Axes", point: Costly, number: int, *, ringed: bool) -> None:
         axes.plot(
             [point.cost], [point.score], marker="o", markersize=SIZE + 5, markerfacecolor="none", color="0.3", zorder=2
         )
-
-
-def _label(sheet: Sheet, axes: "Axes", methods: Sequence[Costly]) -> None:
-    """Write every name where it covers no point and no other name, as far as there is room."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    renderer = FigureCanvasAgg(sheet.figure).get_renderer()
-    frame = axes.get_window_extent(renderer)
-    left, bottom, right, top = (float(edge) for edge in frame.extents)
-    spots = [tuple(map(float, axes.transData.transform((point.cost, point.score)))) for point in methods]
-    texts = [axes.text(0, 0, short(point.name, 34), fontsize=SMALL, transform=None, zorder=4) for point in methods]
-    sizes = [(box.width, box.height) for box in (text.get_window_extent(renderer) for text in texts)]
-    pixel = sheet.figure.dpi / 72
-    reach = (SIZE / 2 + 4) * pixel
-    corners = place_labels([(x, y) for x, y in spots], sizes, bounds=(left, bottom, right, top), radius=reach)
-    back = axes.transData.inverted()
-    for number, (text, spot, size, corner) in enumerate(zip(texts, spots, sizes, corners, strict=True)):
-        x, y = back.transform(corner)
-        text.set_transform(axes.transData)
-        text.set_position((float(x), float(y)))
-        text.set_verticalalignment("bottom")
-        nearest = [min(max(spot[i], corner[i]), corner[i] + size[i]) for i in (0, 1)]
-        if math.dist(nearest, spot) > LEADER * pixel:
-            ends = back.transform([spot, nearest])
-            axes.plot(ends[:, 0], ends[:, 1], color=look(number)[0], linewidth=0.6, alpha=0.7, zorder=1)
