@@ -60,7 +60,8 @@ ui: $(INSTALLED) ## open MLflow on the recorded runs, on this machine only
 bench: $(INSTALLED) ## measure what benchmarks/ measures
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-docs: $(INSTALLED) ## the pages of docs/ with a preview of every dataset that is here, into outputs/docs
+docs: $(INSTALLED) ## the table of systems in the README; the pages of docs/ with a preview of every dataset that is here
+	$(BIN)/python docs/systems.py
 	$(BIN)/python docs/build.py
 
 clean: ## remove .venv, caches and build leftovers; data/ and outputs/ stay

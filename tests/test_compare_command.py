@@ -13,7 +13,8 @@ import yaml
 from fake_runs import fake_cell, fake_plan, fake_run
 from medseg import cli, ledger
 from medseg.commands import compare
-from medseg.commands.compared_runs import find_folders, method_names
+from medseg.commands.compared_runs import method_names
+from medseg.commands.members import divided, find_folders, find_runs
 from medseg.errors import ConfigError, RunError, ScoreError
 from medseg.report.cells import PlannedCell, write_plan
 from medseg.tracking import CsvTracker
@@ -123,6 +124,26 @@ def test_a_sweep_a_study_a_glob_and_a_folder_of_runs_are_found(two, tmp_path, mo
     assert len(ledger.read(ledger.path_in(tmp_path))) == 4
 
 
+def test_settings_choose_among_the_runs_of_a_study_and_of_a_sweep(two, tmp_path) -> None:
+    def found(*arguments: str) -> list[str]:
+        given = divided([*arguments, "metric=iou"], "compare")
+        assert given.overrides == ["metric=iou"]
+        places = find_runs(given.named, "compare", outputs=tmp_path, runs=tmp_path / "runs")
+        return [place.name for place in places]
+
+    cells = [fake_cell(net, seed=seed) for net in ("unet", "mgunet") for seed in range(2)]
+    write_plan(tmp_path / "table1" / "cells.json", fake_plan(cells))
+    assert found("--study=table1", "net=mgunet", "split=ratio") == ["A-mgunet-ratio-s0", "A-mgunet-ratio-s1"]
+    assert len(found("--study", "table1", "net=unet,mgunet")) == 4
+    sweep = ("--sweep", "sweep-1")
+    assert found(*sweep, "net=unet", "trainer.max_epochs=8") == ["A-unet-ratio-s0", "A-unet-ratio-s1"]
+    with pytest.raises(ConfigError, match="--sweep sweep-1: no run with trainer.max_epochs=9; .* is 8 there"):
+        found(*sweep, "trainer.max_epochs=9")
+    changed(two[0], choices={"net": "vnet"})
+    with pytest.raises(ConfigError, match="no run has all of net=vnet data=phantom; leave one of them out"):
+        found(*sweep, "net=vnet", "data=phantom")
+
+
 def test_places_that_are_no_runs_are_refused(two, tmp_path) -> None:
     tracker = CsvTracker()
     with pytest.raises(RunError, match="nowhere: no run there"):
@@ -142,7 +163,7 @@ def test_a_run_given_by_two_names_counts_once(two, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "needs one of"),
+        ([], "medseg compare needs one of"),
         (["--sweep", "a", "--study", "b"], "needs one of"),
         (["--verbose"], "no flag --verbose"),
         (["x", "metric=hd_voxel"], "needs rope="),
@@ -157,7 +178,7 @@ def test_a_wrong_command_line_is_refused(arguments: Sequence[str], message: str,
 
 def test_a_flag_without_its_value_is_refused() -> None:
     with pytest.raises(ConfigError, match="--sweep needs a value"):
-        compare.divided(["metric=dice", "--sweep"])
+        divided(["metric=dice", "--sweep"], "compare")
 
 
 def test_an_unfinished_run_is_refused(two, tmp_path) -> None:
@@ -171,6 +192,10 @@ def test_a_study_with_an_open_cell_is_refused(two, tmp_path) -> None:
     write_plan(tmp_path / "table1" / "cells.json", fake_plan(cells))
     with pytest.raises(RunError, match=r"1 of 2 cells are not finished \(first: A net=dmunet seed=0\)"):
         run(tmp_path, "--study", "table1")
+    with pytest.raises(
+        ConfigError, match=r"--study table1 \(phantom-quick\): no run with net=vnet; net is unet, dmunet"
+    ):
+        run(tmp_path, "--study", "table1", "net=vnet")
 
 
 def test_a_damaged_table_is_refused_with_file_and_line(two, tmp_path) -> None:
@@ -202,7 +227,7 @@ def test_leaky_runs_are_allowed_and_labelled_everywhere(tmp_path, capsys) -> Non
     assert "LEAKY" in capsys.readouterr().out
     for kind in ("md", "tex"):
         text = (folder / f"comparison.{kind}").read_text()
-        assert text.count("SYNTHETIC, LEAKY, ONE SEED") == 3, kind
+        assert text.count("SYNTHETIC, LEAKY SPLIT, ONE SEED") == 3, kind
 
 
 def test_a_table_that_contradicts_its_record_about_leaks_is_refused(two, tmp_path) -> None:

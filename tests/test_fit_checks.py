@@ -1,5 +1,6 @@
 """A network, view or loss that does not go with the data is refused at the start, in one line, and leaves no trace."""
 
+import logging
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -18,16 +19,19 @@ from medseg.commands.fitting import check_selection
 from medseg.commands.rehearsal import try_network
 from medseg.data import splits
 from medseg.errors import ConfigError
+from medseg.losses.combine import DeepSupervision
 from medseg.losses.pixelwise import CrossEntropy
 from medseg.nets.classical.threshold import Threshold
 from medseg.nets.unet import UNet
 from medseg.training.fitted import FittedModule
-from medseg.types import BranchOutput
+from medseg.training.schedules import one_cycle, poly
+from medseg.types import BranchOutput, DeepOutput
 from settings import TINY
 from tiny import make_data, make_module
 from tiny_volumes import make_volumes
 
-CONFIG = OmegaConf.create({"choices": {"net": "mine", "data": "theirs", "loss": "ours"}})
+CHOICES = {"net": "mine", "data": "theirs", "loss": "ours", "optimizer": "adamw", "scheduler": "one_cycle"}
+CONFIG = OmegaConf.create({"choices": CHOICES})
 
 
 class Plain(nn.Module):
@@ -124,20 +128,96 @@ def test_a_network_that_fits_is_left_as_it_was(net: nn.Module, tmp_path: Path) -
         (Plain(), {"loss": CrossEntropy([1.0, 1.0, 1.0])}, r"class_weights"),
         (Plain(), {"loss": nn.CrossEntropyLoss(torch.ones(3))}, r"loss=ours cannot judge .*masks of 2 classes"),
         (Plain(), {"loss": nn.CrossEntropyLoss(reduction="none")}, r"loss=ours returns Tensor instead of one number"),
-        (Threshold(in_channels=1, num_classes=2), None, ""),
+        (
+            Threshold(in_channels=1, num_classes=2),
+            {},
+            r"net=mine has no parameter that learns by gradients; use method=fitted",
+        ),
         (nn.Identity(), {}, r"net=mine has no parameter that learns by gradients; use method=fitted"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
 def test_what_does_not_fit_is_refused_in_one_line(
-    net: nn.Module, changes: dict[str, Any] | None, words: str, tmp_path: Path
+    net: nn.Module, changes: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    if changes is None:  # it is fitted first, and cannot answer yet
-        return rehearse(tmp_path, net)
     with pytest.raises(ConfigError, match=words) as caught:
         rehearse(tmp_path, net, **changes)
     assert "\n" not in str(caught.value)
-    return None
+
+
+class PerBatch(Plain):
+    """Normalises one value a channel over the batch, as pooled branches do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) + self.norm(image.mean((2, 3)))[..., None, None]
+
+
+def test_batches_of_one_image_are_tried_with_one(tmp_path: Path) -> None:
+    try_network(CONFIG, make_data(tmp_path), make_module(PerBatch()))
+    with pytest.raises(ConfigError, match=r"net=mine fails in train mode on .*\(1, 1, 32, 32\).*more than 1 value"):
+        try_network(CONFIG, make_data(tmp_path, batch_size=1), make_module(PerBatch()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer": partial(torch.optim.SGD, lr=-1.0)}, "ValueError: Invalid learning rate: -1.0"),
+        ({"optimizer": partial(torch.optim.SGD, lr=0.1, nesterov=True)}, "ValueError: Nesterov momentum requires"),
+        ({"optimizer": partial(torch.optim.SGD, lr=0.1, betas=(0.9, 0.9))}, "TypeError: .*unexpected keyword.*betas"),
+        ({"scheduler": partial(poly, power="high")}, "TypeError: "),
+    ],
+)
+def test_optimizers_and_schedules_that_cannot_be_built_are_refused_at_start(
+    changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^optimizer=\w+ with scheduler=\w+ cannot be built: {words}"):
+        rehearse(tmp_path, Plain(), **changes)
+    with pytest.raises(ConfigError, match=r"^scheduler\.warmup=2\.0: give a fraction"):
+        rehearse(tmp_path, Plain(), scheduler=partial(one_cycle, warmup=2.0))
+    rehearse(tmp_path, Plain(), scheduler=partial(one_cycle, warmup=0))
+
+
+def test_what_a_network_calls_by_the_name_of_a_method_is_none(tmp_path: Path) -> None:
+    class Named(Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.losses, self.fit, self.prompt = nn.ModuleList([nn.ReLU()]), 3, nn.Dropout()
+
+    rehearse(tmp_path, Named())
+
+
+def test_choices_that_do_nothing_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Own(Plain):
+        def losses(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+            return {"one": self(image).mean()}
+
+    config = OmegaConf.merge(CONFIG, {"choices": {"loss": "lovasz", "optimizer": "adamw"}})
+    with caplog.at_level(logging.WARNING):
+        try_network(config, make_data(tmp_path), make_module(Own()))
+    assert "loss=lovasz: not used, net=mine learns by losses of its own" in caplog.text
+    caplog.clear()
+    config = OmegaConf.merge(CONFIG, {"choices": {"loss": "dice_ce", "optimizer": "sgd"}})
+    base = make_module()
+    given = {"loss": base.loss, "optimizer": base.optimizer, "scheduler": base.scheduler, "num_classes": 2}
+    with caplog.at_level(logging.WARNING):
+        try_network(config, make_data(tmp_path), FittedModule(Threshold(in_channels=1, num_classes=2), **given))
+    assert "optimizer=sgd: not used, net=mine is fitted without gradients" in caplog.text
+    assert "loss=" not in caplog.text
+
+
+def test_level_weights_that_the_network_overrules_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Deep(Plain):
+        def forward(self, image: Tensor) -> Any:
+            logits = super().forward(image)
+            return DeepOutput([logits, logits], [1.0, 0.4]) if self.training else logits
+
+    with caplog.at_level(logging.WARNING):
+        rehearse(tmp_path, Deep(), loss=DeepSupervision(CrossEntropy(), "halved"))
+    assert "net=mine has weights of its own, [1.0, 0.4], and they are used" in caplog.text
 
 
 def test_a_network_of_one_size_is_tried_at_the_size_of_the_data(tmp_path: Path) -> None:
@@ -151,7 +231,7 @@ def test_a_network_of_one_size_is_tried_at_the_size_of_the_data(tmp_path: Path) 
 
 def test_nothing_is_read_for_it(tmp_path: Path) -> None:
     data = make_data(tmp_path)
-    data._state = None
+    data._prepared = None
 
     def read() -> list[Any]:
         raise AssertionError("cases were listed")
@@ -177,13 +257,21 @@ def test_a_baseline_without_parameters_is_only_asked_for_its_shape(tmp_path: Pat
     base = make_module()
     given = {"loss": base.loss, "optimizer": base.optimizer, "scheduler": base.scheduler, "num_classes": 2}
     try_network(CONFIG, make_data(tmp_path), FittedModule(Half(), **given))
+    with pytest.raises(ConfigError, match=r"^net=mine learns by gradients, and method=fitted would score it as it"):
+        try_network(CONFIG, make_data(tmp_path), FittedModule(Plain(), **given))
+    try_network(CONFIG, make_data(tmp_path), FittedModule(Threshold(in_channels=1, num_classes=2), **given))
 
 
 def test_a_scheduler_that_watches_an_empty_validation_side_is_refused(tmp_path: Path) -> None:
     data = make_data(tmp_path, split=partial(splits.manifest_fold, seed=0, test_fold=0, val_fraction=0.0))
     scheduler = {"monitor": "val/dice"}
     config = OmegaConf.create(
-        {"choices": {"split": "ratio", "scheduler": "plateau"}, "scheduler": scheduler, "callbacks": {}}
+        {
+            "choices": {"split": "ratio", "scheduler": "plateau"},
+            "scheduler": scheduler,
+            "callbacks": {},
+            "monitor": "train/loss",
+        }
     )
     with pytest.raises(
         ConfigError, match=r"split=ratio leaves no validation case and scheduler=plateau watches val/dice"
@@ -191,6 +279,11 @@ def test_a_scheduler_that_watches_an_empty_validation_side_is_refused(tmp_path: 
         check_selection(config, data)
     config.scheduler.monitor = "train/loss"
     check_selection(config, data)
+    config.monitor = "val/dise"
+    with pytest.raises(
+        ConfigError, match=r"^monitor=val/dise is not logged by an epoch; choose one of train/loss, val/"
+    ):
+        check_selection(config, data)
 
 
 NET = """

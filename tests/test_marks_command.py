@@ -111,6 +111,11 @@ def test_the_ellipse_of_a_run_gets_worse_with_its_marks(
     printed = capsys.readouterr().out
     assert "no marks" in printed
     assert f"{dice[8]:.4f}" in printed
+    path = folder / "run.json"
+    selection = {"side": "test", "monitor": "test/dice", "checkpoint": "best", "rule": "the epoch", "labels": []}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "selection": selection}))
+    assert main(["marks", f"run={folder}", "deviations=0"]) == 2
+    assert "side=test chose among the states of this run" in capsys.readouterr().err
 
 
 def test_a_run_without_marks_and_impossible_deviations_are_refused_in_one_line(

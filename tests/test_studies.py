@@ -16,7 +16,8 @@ from medseg.commands import jobs as processes
 from medseg.commands import study as command
 from medseg.errors import ConfigError, RunError
 from medseg.report.cells import Plan, read_plan, state_of, write_plan
-from medseg.studies import Cell, Study, expand, find_study, merge, read_study
+from medseg.studies.cells import Cell, expand, merge
+from medseg.studies.file import Study, find_study, read_study
 
 TABLE1 = Path(__file__).parents[1] / "experiments" / "table1" / "study.yaml"
 
@@ -103,27 +104,78 @@ def test_what_a_study_does_not_have_is_named(small: Study, chosen: dict, message
         expand(small, **chosen)
 
 
+SWEEP = {"name": "x", "panel": "A", "sweep": {"net": ["unet"]}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"sweeps": None}, "sweeps need at least one"),
-        ({"colour": 1}, "unknown key 'colour'; known keys: data"),
+        ({"sweeps": {"name": "x"}}, r"sweeps: expected a list, found dict .*; write it in brackets, \[\.\.\.\]"),
+        ({"colour": 1, 2: 3}, "unknown key '2'; known keys: data"),
+        ({"name": ["small"]}, "name: expected a text or a number, found a list; put it in quotes"),
+        ({"title": None}, "title: expected a text or a number, found nothing"),
+        ({"table": "table2"}, "table=table2: .* knows table1"),
+        ({"overrides": "a=1"}, r"overrides: expected a list, found str 'a=1'; write it in brackets"),
+        ({"overrides": ["a=1", "b"]}, "overrides: 'b' is no override; write key=value"),
+        ({"overrides": [{"a": 1}]}, "overrides: expected a text or a number, found a dict"),
+        ({"labels": ["unet"]}, "labels: expected key: value, found list"),
+        ({"labels": {"unet": None}}, r"labels\.unet: expected a text or a number, found nothing"),
         ({"presets": {"quick": {}}}, "presets.quick: the key 'seeds' is missing"),
         ({"presets": [1]}, "presets: expected key: value, found list"),
+        ({"presets": {"quick": {"seeds": 3}}}, r"presets\.quick\.seeds: expected a list, found int 3"),
+        ({"presets": {"quick": {"seeds": []}}}, r"presets\.quick\.seeds: no seed is there; write .* \[0, 1, 2\]"),
+        ({"presets": {"quick": {"seeds": ["a"]}}}, r"presets\.quick\.seeds: 'a' is no whole number"),
+        ({"presets": {"quick": {"seeds": [0.5]}}}, r"seeds: 0\.5 is no whole number"),
+        ({"presets": {"quick": {"seeds": [True]}}}, "seeds: True is no whole number"),
+        ({"presets": {"quick": {"seeds": [0], "overrides": "a=1"}}}, r"presets\.quick\.overrides: expected a list"),
+        ({"data": ["phantom"]}, "data: expected key: value, found list"),
+        ({"data": {"phantom": ["a=1"]}}, r"data\.phantom: expected key: value, found list"),
+        ({"data": {"phantom": {"all": "a=1"}}}, r"data\.phantom\.all: expected a list, found str 'a=1'"),
+        (
+            {"data": {"phantom": {"C": []}}},
+            r"data\.phantom: unknown key 'C'; known keys: all, A, B, quick\.all, quick\.A",
+        ),
+        ({"data": {"phantom": {"quik.all": []}}}, r"data\.phantom: unknown key 'quik\.all'"),
+        ({"data": {"phantom": {"quick.C": []}}}, r"data\.phantom: unknown key 'quick\.C'"),
         ({"sweeps": [{"name": "x", "panel": "A"}]}, r"sweeps\[0\]: the key 'sweep' is missing"),
-        ({"sweeps": [{"name": "x", "panel": "A", "sweep": {"net": ["unet"]}, "presets": {"fast": []}}]}, "preset=fast"),
+        ({"sweeps": [SWEEP, "x"]}, r"sweeps\[1\]: expected key: value, found str"),
+        ({"sweeps": [{**SWEEP, "panel": ["A", "B"]}]}, r"sweeps\[0\]\.panel: expected a text"),
+        ({"sweeps": [{**SWEEP, "sweep": ["net"]}]}, r"sweeps\[0\]\.sweep: expected key: value, found list"),
+        ({"sweeps": [{**SWEEP, "sweep": {"net": []}}]}, r"sweeps\[0\]\.sweep\.net: no value is there"),
+        (
+            {"sweeps": [{**SWEEP, "sweep": {"net": [None]}}]},
+            r"sweeps\[0\]\.sweep\.net: .* found nothing; put it in quotes",
+        ),
+        ({"sweeps": [{**SWEEP, "overrides": "a=1"}]}, r"sweeps\[0\]\.overrides: expected a list"),
+        ({"sweeps": [{**SWEEP, "presets": ["quick"]}]}, r"sweeps\[0\]\.presets: expected key: value"),
+        ({"sweeps": [{**SWEEP, "presets": {"fast": []}}]}, "preset=fast"),
+        ({"sweeps": [{**SWEEP, "presets": {"quick": "a=1"}}]}, r"sweeps\[0\]\.presets\.quick: expected a list"),
     ],
 )
-def test_a_wrong_study_file_is_refused_by_key(tmp_path: Path, change: dict, message: str) -> None:
-    content = {**SMALL, **change}
-    with pytest.raises(ConfigError, match=message):
-        read_study(written(tmp_path, content))
+def test_a_wrong_study_file_is_refused_by_file_and_key_in_one_line(tmp_path: Path, change: dict, message: str) -> None:
+    path = written(tmp_path, {**SMALL, **change})
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_study(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_may_be_left_empty_is_nothing(tmp_path: Path) -> None:
+    change = {"overrides": None, "labels": None, "data": {"phantom": None, "ddti": {"quick.B": None}}}
+    sweeps = [{**SWEEP, "sweep": {"net": "unet"}, "presets": None}, {**SWEEP, "panel": "B", "presets": {"quick": None}}]
+    study = read_study(written(tmp_path, {**SMALL, **change, "sweeps": sweeps}))
+    assert study.overrides == () and study.labels == {}
+    assert study.data == {"phantom": {}, "ddti": {"quick.B": ()}}
+    assert [plan.axes for plan in study.sweeps] == [{"net": ("unet",)}] * 2
 
 
 def test_a_study_file_that_is_no_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path, SMALL)
     path.write_text("name: x\nsweeps: [\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"not readable as yaml \(line 3\)"):
+        read_study(path)
+    path.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(ConfigError, match=r"not readable as yaml \(line unknown\)"):
         read_study(path)
 
 
@@ -374,5 +426,3 @@ def test_a_datasets_settings_can_hold_in_one_preset_only() -> None:
     assert epochs["quick"]["networks"] == "trainer.max_epochs=45"
     assert epochs["quick"]["twins"] == "trainer.max_epochs=10"
     assert epochs["full"]["networks"] == epochs["full"]["twins"] == "trainer.max_epochs=100"
-    # A sweep's own setting is the last word.
-    assert epochs["quick"]["baselines"] == epochs["full"]["baselines"] == "trainer.max_epochs=1"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from medseg.losses.combine import WeightedSum, training_loss
 from medseg.losses.overlap import Dice
 from medseg.losses.pixelwise import CrossEntropy
+from medseg.losses.truth import Truth
 from medseg.types import BranchOutput, DeepOutput, StructureOutput
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf" / "net"
@@ -101,7 +102,7 @@ def loss_of(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
     """Return the training loss of one batch as the module computes it, with Dice and cross entropy."""
     if hasattr(net, "losses"):
         return torch.stack(list(net.losses(image, mask).values())).sum()
-    return training_loss(net(image), mask, WeightedSum({"ce": CrossEntropy(), "dice": Dice()}))
+    return training_loss(net(image), Truth(mask), WeightedSum({"ce": CrossEntropy(), "dice": Dice()}))
 
 
 def trained_once(net: nn.Module, channels: int, classes: int, *size: int) -> list[Tensor]:

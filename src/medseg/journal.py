@@ -17,6 +17,11 @@ from typing import IO, Any, Self, SupportsFloat
 from medseg.errors import RunError
 
 
+def better(metric: str) -> str:
+    """Return whether the ``max`` or the ``min`` of a metric of an epoch is good: losses are small, scores large."""
+    return "min" if metric.rpartition("/")[2].endswith("loss") else "max"
+
+
 class Journal:
     """Writes metrics to a file, a line at a time, each handed to the operating system at once.
 

@@ -195,6 +195,12 @@ class Run:
     record: dict[str, Any]
     net: "nn.Module"
 
+    def module(self) -> Any:
+        """Return what trained the network, with the trained network in it, for predictions and scores."""
+        from hydra.utils import instantiate
+
+        return instantiate(self.config["method"], net=self.net, _recursive_=True)
+
     def data(self) -> "SegmentationData":
         """Return the run's dataset, prepared, with the run's own split.
 
@@ -255,7 +261,8 @@ def load_run(folder: str | Path, *, trusted: tuple[str, ...] = ()) -> Run:
     if not (folder / "weights.pt").exists():
         raise RunError(f"{folder}: no weights.pt (status {record.get('status')}); let the run finish first")
     check_targets(config, trusted)
-    net = instantiate(config["net"])
+    # weights.pt holds all of it; the file that a training started from may be gone, or on another machine.
+    net = instantiate({**config["net"], **({"encoder_weights": None} if "encoder_weights" in config["net"] else {})})
     weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
     try:
         net.load_state_dict(weights)

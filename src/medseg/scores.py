@@ -185,24 +185,6 @@ def with_background(counts: ArrayLike) -> Counts:
     return np.stack([foreground[..., [3, 2, 1, 0]], foreground], axis=-2)
 
 
-def f1_of_iou(iou: ArrayLike) -> Floats:
-    """Return F1 = 2 IoU / (1 + IoU): both come from the same three counts."""
-    values = np.asarray(iou, dtype=np.float64)
-    return 2 * values / (1 + values)
-
-
-def pixel_accuracy_of_ious(background: float, foreground: float) -> float:
-    """Return the pixel accuracy that two classes' IoUs leave no choice about.
-
-    With two classes both IoUs have the same errors e (FP of one is FN of the other), so TP_c = e IoU_c / (1 - IoU_c)
-    and the three parts sum to all pixels: e = 1 / (1 + I_b / (1 - I_b) + I_f / (1 - I_f)).
-    """
-    if background == 1 or foreground == 1:
-        return 1.0
-    error = 1 / (1 + background / (1 - background) + foreground / (1 - foreground))
-    return 1 - error
-
-
 def penalised(distances: ArrayLike, diagonals: ArrayLike) -> Floats:
     """Return distances with inf (exactly one mask empty) replaced by the image diagonal; NaN stays NaN."""
     values, limits = np.broadcast_arrays(np.asarray(distances, dtype=np.float64), diagonals)

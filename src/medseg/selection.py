@@ -62,7 +62,7 @@ def selection_of(
 
 def _selection(config: Mapping[str, Any], net: object, *, validated: bool) -> dict[str, str]:
     callbacks = {name: found for name, found in (config.get("callbacks") or {}).items() if found}
-    several = (config.get("trainer") or {}).get("max_epochs") != 1
+    several = (config.get("trainer") or {}).get("max_epochs") != 1 and not _is_fitted(config)
     watching = [(name, found) for name, found in callbacks.items() if several and found.get("monitor")]
     rules = [(str(found["monitor"]), _rule(name, found)) for name, found in watching]
     watched = str((config.get("scheduler") or {}).get("monitor") or "")
@@ -130,13 +130,18 @@ def _rule(name: str, callback: Mapping[str, Any]) -> str:
     return f"{name.replace('_', ' ')} on {monitor}"
 
 
+def _is_fitted(config: Mapping[str, Any]) -> bool:
+    """Return whether the system learns in one pass, so that there are no epochs to choose among."""
+    return str((config.get("method") or {}).get("_target_", "")).endswith("FittedModule")
+
+
 def _is_tuned(config: Mapping[str, Any], net: object) -> bool:
     """Return whether settings are tried on the validation side; a system without a list of candidates tries its own."""
-    if not str((config.get("method") or {}).get("_target_", "")).endswith("FittedModule"):
+    if not _is_fitted(config):
         return False
     if net is None:
         return bool((config.get("net") or {}).get("candidates"))
-    return hasattr(net, "tune") and bool(getattr(net, "candidates", True))
+    return callable(getattr(net, "tune", None)) and bool(getattr(net, "candidates", True))
 
 
 def _side(monitor: str) -> str:

@@ -154,3 +154,13 @@ class StructureOutput:
 
     maps: "Tensor"
     members: tuple[tuple[int, ...], ...]
+
+
+def offers(part: object, method: str) -> bool:
+    """Return whether a network or a loss has one of the methods that it may have beside ``forward``.
+
+    A network's are ``losses``, ``fit``, ``tune``, ``prompt`` and ``mark``, see :mod:`medseg.nets`; a loss's is
+    ``start_epoch``. A layer, or a list of them, that happens to have such a name is none.
+    """
+    found = getattr(part, method, None)
+    return callable(found) and not hasattr(found, "state_dict")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
+from PIL import Image
 
 from fakes import draw_pair, write_dataset
 from medseg.commands.configuration import compose as compose_config
@@ -145,11 +146,21 @@ def test_the_digest_belongs_to_the_files_not_to_split_or_recipe(tmp_path: Path) 
     assert np.array_equal(doubled.dataset("train")[place]["truth"], doubled.read(twin)[1])  # type: ignore[typeddict-item]
 
 
+def test_a_split_declared_leaky_says_so_and_keeps_its_sides(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    before, cases, store = data.split, data.cases("train"), data.prepared.store
+    data.declare_leaky()
+    assert (before.leaky, data.split.leaky) == (False, True) and data.split.hash != before.hash
+    assert data.split.sides == before.sides and data.cases("train") == cases and data.prepared.store is store
+
+
 def test_predictions_are_written_as_the_masks_are_and_read_back(tmp_path: Path) -> None:
     data = make_data(tmp_path)
-    labels = np.eye(5, dtype=np.uint8)
-    data.write_labels(tmp_path / "out.png", labels)
-    assert np.array_equal(data.read_labels(tmp_path / "out.png"), labels)
+    case, labels = data.cases("test")[0].id, np.eye(5, dtype=np.uint8)
+    path = data.save_prediction(tmp_path / "out", case, labels)
+    assert path == tmp_path / "out" / f"{case}.png"
+    assert np.array_equal(np.asarray(Image.open(path)), 255 * labels)
+    assert np.array_equal(data.load_prediction(tmp_path / "out", case), labels)
 
 
 def test_physical_units_need_a_spacing(tmp_path: Path) -> None:

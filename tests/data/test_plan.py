@@ -4,16 +4,19 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.data.inspection.overrides import arguments, flow, write_plan, yaml_text
 from medseg.data.inspection.plan import Limits, make_plan, target_spacing
-from medseg.data.inspection.probe import measure
+from medseg.data.inspection.probe import measure, tensors_of
 from medseg.data.inspection.topology import topology, training_bytes
 from medseg.errors import ConfigError, DataError
 from medseg.nets.unet import UNet
+from medseg.types import BranchOutput, DeepOutput, StructureOutput
+from tiny_nets import build, untrained
 
 GIB = 2**30
 
@@ -162,6 +165,27 @@ def test_the_planned_network_exists_and_its_steps_are_measured(size):
     probe = measure(net, size=size, channels=2, classes=3, batch=2, steps=2)
     assert probe.peak >= probe.base > 0 and probe.seconds > 0
     assert probe.parameters == sum(weight.numel() for weight in net.parameters())
+
+
+@pytest.mark.parametrize("option", ["unetpp", "unet3plus", "mpcnn", "dmunet", "mask_rcnn"])
+def test_networks_with_several_outputs_or_losses_of_their_own_are_measured(option):
+    net = build(option, classes=3)
+    before = {name: weight.detach().clone() for name, weight in net.named_parameters()}
+    probe = measure(net, size=(64, 64), channels=1, classes=3, batch=2, steps=2)
+    assert probe.seconds > 0 and probe.peak >= probe.base
+    # AdamW moves whatever has a gradient; only batch statistics may stay without a step.
+    still = [name for name, weight in net.named_parameters() if torch.equal(weight, before[name])]
+    assert [name for name in still if not untrained(net, name)] == []
+
+
+def test_all_tensors_of_an_output_are_found():
+    one, two, three = (torch.full((1,), float(number)) for number in range(3))
+    assert tensors_of(one) == [one]
+    assert tensors_of([one, two]) == [one, two]
+    assert tensors_of(DeepOutput([one, two], presence=three)) == [one, two, three]
+    assert tensors_of(DeepOutput([one, two])) == [one, two]
+    assert tensors_of(StructureOutput(one, ((1,),))) == [one]
+    assert tensors_of(BranchOutput(one, [two], three)) == [one, two, three]
 
 
 def test_memory_grows_with_batch_size_and_width():

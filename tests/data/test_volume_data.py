@@ -162,7 +162,7 @@ def test_the_least_recently_used_entry_gives_way_and_is_named(tmp_path: Path, ca
     size = None
     for number in (0, 1):
         data = make_volumes(tmp_path, card=card[number])
-        size = entries.entry_size(data._prepared()[3].folder)
+        size = entries.entry_size(data.prepared.store.folder)
         del data  # its use of the entry ends here
     first = next((tmp_path / "cache").glob("set0-*/entry.json"))
     os.utime(first.with_name("entry.json"), (1, 1))
@@ -179,7 +179,7 @@ def test_an_entry_in_use_is_kept_and_a_folder_that_is_no_entry_too(
     card = [DataCard(f"set{n}", 1, 2, ["background", "organ"], 3, "mm") for n in range(2)]
     (tmp_path / "cache" / "phantom-0123456789abcdef0123").mkdir(parents=True)
     used = make_volumes(tmp_path, card=card[0])
-    size = entries.entry_size(used._prepared()[3].folder)
+    size = entries.entry_size(used.prepared.store.folder)
     with caplog.at_level(logging.WARNING):
         make_volumes(tmp_path, card=card[1], cache_limit_gb=1.5 * size / 1e9)
     assert entry_folders(tmp_path / "cache") == {"set0", "set1", "phantom"}

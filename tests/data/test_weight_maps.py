@@ -21,6 +21,7 @@ from medseg.data.weight_maps import STEPS, encoded, meaning
 from medseg.errors import ConfigError, DataError
 from medseg.losses.border import BorderCrossEntropy, BorderMap
 from medseg.losses.combine import training_loss
+from medseg.losses.truth import Truth
 from medseg.types import IGNORE
 from tiny import make_data
 from tiny_volumes import PATCH, make_volumes
@@ -132,7 +133,7 @@ def test_the_border_loss_of_a_batch_is_that_of_weights_made_on_the_spot(tmp_path
     batch = next(iter(data.train_dataloader()))
     torch.manual_seed(0)
     logits = torch.randn(len(batch["mask"]), 2, 32, 32)
-    cached = training_loss(logits, batch["mask"], loss, batch["weight"])
+    cached = training_loss(logits, Truth(batch["mask"], batch["weight"]), loss)
     assert float(cached) == pytest.approx(float(loss(logits, batch["mask"])), rel=1e-3)
 
 

@@ -14,7 +14,7 @@ from medseg.data.splits import read_split
 from medseg.journal import read_journal
 from medseg.runs import load_run
 from medseg.stats.table import read_scores
-from settings import TWINS
+from settings import TINY, TWINS
 
 Command = Callable[..., int]
 Runs = Callable[[], list[Path]]
@@ -54,6 +54,48 @@ def test_evaluate_repeats_the_scores_of_the_run_exactly(medseg: Command, runs: R
     assert again.read_bytes() == (folder / "scores.csv").read_bytes()
 
 
+def test_a_trained_network_is_pruned_to_a_head_and_scored(
+    medseg: Command, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert medseg("train", "net=unetpp", "net.widths=[4,8,16]", "loss=nnunet") == 0
+    (folder,) = runs()
+    before = (folder / "scores.csv").read_bytes()
+    for level in (1, 2):
+        assert medseg("evaluate", f"run={folder}", f"prune={level}") == 0
+    tables = [read_scores(folder / "evaluations" / f"folder-test-L{level}" / "scores.csv") for level in (1, 2)]
+    assert list(tables[0]["case"]) == list(tables[1]["case"]) == list(read_scores(folder / "scores.csv")["case"])
+    assert not tables[0]["tp"].equals(tables[1]["tp"])
+    assert (folder / "scores.csv").read_bytes() == before
+    capsys.readouterr()
+    assert medseg("evaluate", f"run={folder}", "prune=3") == 2
+    assert "UNetPlusPlus has no head 3 to prune to; choose one of 1, 2" in capsys.readouterr().err
+
+
+def test_one_head_cannot_be_pruned_to(medseg: Command, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    assert medseg("train") == 0
+    (folder,) = runs()
+    assert medseg("evaluate", f"run={folder}", "prune=1") == 2
+    assert "prune=1: UNet of" in capsys.readouterr().err
+
+
+def test_a_run_loads_without_the_file_that_its_encoder_started_from(
+    medseg: Command, runs: Runs, tmp_path: Path, dataset: Path
+) -> None:
+    import torch
+
+    from medseg.nets.smp import SmpNet
+
+    tiny = [setting for setting in TINY if not setting.startswith("net.")]
+    small = ("net=smp_unet", "net.encoder_name=mobilenet_v2", "+net.options.decoder_channels=[8,8,8,8,8]")
+    encoder = SmpNet(architecture="Unet", encoder_name="mobilenet_v2", in_channels=1, num_classes=2).model.encoder
+    torch.save(encoder.state_dict(), tmp_path / "start.pt")
+    start = f"net.encoder_weights={tmp_path / 'start.pt'}"
+    assert medseg("train", *tiny, f"data.source.root={dataset}", *small, start, tiny=False) == 0
+    (folder,) = runs()
+    (tmp_path / "start.pt").unlink()
+    assert medseg("evaluate", f"run={folder}") == 0
+
+
 def test_evaluate_on_another_dataset_scores_every_case(medseg: Command, runs: Runs, tmp_path: Path) -> None:
     assert medseg("train") == 0
     (folder,) = runs()
@@ -83,9 +125,16 @@ def test_a_finished_run_is_reused_and_a_started_one_continued(medseg: Command, r
     # As after a kill between the last epoch and the end.
     for name in ("DONE", "weights.pt", "scores.csv"):
         (folder / name).unlink()
+    record = json.loads((folder / "run.json").read_text())
+    del record["cost"]
+    (folder / "run.json").write_text(json.dumps(record))
     assert medseg("train", "resume=true") == 0
     assert (folder / "DONE").exists()
-    assert [row["epoch"] for row in read_journal(folder / "metrics.jsonl")] == [0, 1]
+    rows = read_journal(folder / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == [0, 1]
+    # What the first start spent counts, though it was never written down as a cost.
+    spent = sum(row["metrics"]["system/epoch_seconds"] for row in rows)
+    assert json.loads((folder / "run.json").read_text())["cost"]["fit_seconds"] > spent
     assert (folder / "weights.pt").read_bytes() == before
 
 

@@ -14,6 +14,7 @@ from medseg.losses.border import BorderCrossEntropy, BorderMap, border_term
 from medseg.losses.combine import WeightedSum, applied, training_loss
 from medseg.losses.overlap import Dice, dice
 from medseg.losses.pixelwise import CrossEntropy, cross_entropy
+from medseg.losses.truth import Truth
 from medseg.types import IGNORE, DeepOutput
 
 
@@ -109,12 +110,14 @@ def test_weights_reach_the_terms_that_want_them_and_no_others() -> None:
     both = WeightedSum({"border": border, "dice": Dice()}, {"dice": 2.0})
     assert both.weight_map is border.weight_map
     expected = cross_entropy(logits, mask, pixels=weight) + 2 * dice(logits, mask)
-    assert training_loss(logits, mask, both, weight) == pytest.approx(float(expected), abs=1e-6)
-    assert training_loss([logits, logits], mask, both, weight) == pytest.approx(float(expected), abs=1e-6)
-    assert training_loss(DeepOutput([logits], [1.0]), mask, both, weight) == pytest.approx(float(expected), abs=1e-6)
+    assert training_loss(logits, Truth(mask, weight), both) == pytest.approx(float(expected), abs=1e-6)
+    assert training_loss([logits, logits], Truth(mask, weight), both) == pytest.approx(float(expected), abs=1e-6)
+    assert training_loss(DeepOutput([logits], [1.0]), Truth(mask, weight), both) == pytest.approx(
+        float(expected), abs=1e-6
+    )
     plain = CrossEntropy()
     assert getattr(plain, "weight_map", None) is None
-    assert applied(plain, logits, mask, weight) == pytest.approx(float(cross_entropy(logits, mask)), abs=1e-6)
+    assert applied(plain, logits, Truth(mask, weight)) == pytest.approx(float(cross_entropy(logits, mask)), abs=1e-6)
 
 
 def test_two_different_maps_in_one_sum_are_refused() -> None:

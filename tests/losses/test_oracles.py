@@ -61,7 +61,8 @@ def test_the_shifted_square_in_every_overlap(squares: tuple[Tensor, Tensor]) -> 
     # 24 false positives and 24 false negatives: TI = 120 / (120 + 24) whatever their weights, if these add up to 1.
     assert tversky(answer, truth, smooth=TINY) == pytest.approx(1 - 120 / 144, abs=1e-6)
     assert lovasz(answer, truth) == pytest.approx(0.169406, abs=1e-6)
-    assert generalised_dice(answer, truth) == pytest.approx(0.146973, abs=2e-6)
+    # The formula; with the library's smoothing of 1e-5 it would be 0.146973.
+    assert generalised_dice(answer, truth) == pytest.approx(0.147064, abs=1e-6)
     # MCC = (120 * 856 - 24 * 24) / (144 * 880).
     assert mcc(answer, truth, smooth=TINY) == pytest.approx(1 - (120 * 856 - 576) / (144 * 880), abs=1e-6)
 
@@ -71,7 +72,28 @@ def test_generalised_dice_by_the_formula(random_pair: tuple[Tensor, Tensor]) -> 
     p, g = logits.softmax(1).double(), torch.nn.functional.one_hot(mask, 3).movedim(-1, 1).double()
     weight = 1 / g.sum((2, 3)) ** 2
     expected = 1 - 2 * (weight * (p * g).sum((2, 3))).sum(1) / (weight * (p + g).sum((2, 3))).sum(1)
-    assert generalised_dice(logits, mask) == pytest.approx(float(expected.mean()), abs=1e-3)  # the library smooths
+    assert generalised_dice(logits, mask) == pytest.approx(float(expected.mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["square", "simple", "uniform"])
+def test_generalised_dice_equals_the_library_without_its_smoothing(
+    random_pair: tuple[Tensor, Tensor], weighting: str
+) -> None:
+    from monai.losses import GeneralizedDiceLoss
+
+    logits, mask = random_pair
+    mask[1][mask[1] == 2] = 0  # the second case lacks a class
+    library = GeneralizedDiceLoss(to_onehot_y=True, softmax=True, w_type=weighting, smooth_nr=0, smooth_dr=1e-30)
+    expected = float(library(logits, mask.unsqueeze(1)))
+    assert generalised_dice(logits, mask, weighting=weighting) == pytest.approx(expected, abs=1e-6)
+
+
+def test_generalised_dice_of_a_case_without_labels_is_nothing(random_pair: tuple[Tensor, Tensor]) -> None:
+    logits, mask = random_pair
+    alone = generalised_dice(logits[:1], mask[:1])
+    mask[1] = IGNORE
+    assert generalised_dice(logits, mask) == pytest.approx(float(alone) / 2, abs=1e-6)
+    assert generalised_dice(logits, torch.full_like(mask, IGNORE)) == 0
 
 
 def test_tversky_is_dice_and_jaccard_at_its_ends(random_pair: tuple[Tensor, Tensor]) -> None:
@@ -131,6 +153,17 @@ def test_dice_over_the_batch_and_with_squares(random_pair: tuple[Tensor, Tensor]
     p, g = logits.softmax(1)[:, 1:], torch.nn.functional.one_hot(mask, 3).movedim(-1, 1)[:, 1:]
     expected = 1 - ((2 * (p * g).sum((2, 3)) + 1) / ((p**2).sum((2, 3)) + g.sum((2, 3)) + 1)).mean()
     assert dice(logits, mask, squared=True) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_dice_without_a_word_sums_pictures_over_the_batch_and_volumes_by_case() -> None:
+    truth = torch.zeros(2, 8, 8, dtype=torch.int64)
+    truth[0, :4] = 1
+    answer = truth.clone()
+    answer[1, 0, 0] = 1
+    pictures = Dice(smooth=TINY, batch=None)(hard(answer), truth)
+    volumes = Dice(smooth=TINY, batch=None)(hard(answer).unsqueeze(2), truth.unsqueeze(1))
+    assert pictures == pytest.approx(1 - 64 / 65, abs=1e-6)
+    assert volumes == pytest.approx(0.5, abs=1e-6)
 
 
 def test_the_gradient_of_squared_dice_is_the_v_nets() -> None:
@@ -335,7 +368,7 @@ def test_ms_ssim_of_equal_masks_is_nothing(squares: tuple[Tensor, Tensor]) -> No
     [
         (lambda: Dice(smooth=0), r"^loss\.smooth=0: give a positive"),
         (lambda: MCC(smooth=-1), r"^loss\.smooth=-1"),
-        (lambda: GeneralisedDice("cube"), r"^loss\.weighting=cube: choose square"),
+        (lambda: GeneralisedDice("cube"), r"^loss\.weighting=cube: choose one of square, simple, uniform"),
         (lambda: Tversky(0, 0), r"^loss\.false_positives=0, loss\.false_negatives=0"),
         (lambda: FocalTversky(gamma=0), r"^loss\.gamma=0"),
         (lambda: UnifiedFocal(gamma=1), r"^loss: weight=0\.5, delta=0\.6, gamma=1"),

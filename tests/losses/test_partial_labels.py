@@ -17,6 +17,7 @@ from medseg.losses.outputs import presence_loss, structure_loss
 from medseg.losses.overlap import Dice
 from medseg.losses.partial_labels import merged
 from medseg.losses.pixelwise import CrossEntropy
+from medseg.losses.truth import Truth
 from medseg.types import IGNORE, BranchOutput, DeepOutput, StructureOutput
 
 OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "loss").glob("*.yaml"))
@@ -52,7 +53,7 @@ def test_probabilities_of_what_is_not_annotated_go_to_the_background() -> None:
 
 def test_cross_entropy_is_that_of_a_model_with_fewer_classes() -> None:
     logits, mask = toy(kind=torch.float64)
-    value = training_loss(logits, mask, CrossEntropy(), annotated=KNOWN)
+    value = training_loss(logits, Truth(mask, annotated=KNOWN), CrossEntropy())
     small = torch.stack([logits[0, [0, 2, 3]].exp().sum(0).log(), logits[0, 1]])[None]
     large = torch.stack([logits[1, [0, 1]].exp().sum(0).log(), logits[1, 2], logits[1, 3]])[None]
     renamed = torch.where(mask[1:] == IGNORE, IGNORE, (mask[1:] - 1).clamp(min=0))
@@ -67,7 +68,7 @@ def test_at_an_annotated_pixel_the_gradient_is_that_of_the_plain_softmax() -> No
     grads = []
     for known in (None, KNOWN):
         leaf = logits.clone().requires_grad_()
-        training_loss(leaf, mask, CrossEntropy(), annotated=known).backward()
+        training_loss(leaf, Truth(mask, annotated=known), CrossEntropy()).backward()
         grads.append(leaf.grad)
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-12, atol=1e-15)
 
@@ -75,7 +76,7 @@ def test_at_an_annotated_pixel_the_gradient_is_that_of_the_plain_softmax() -> No
 def test_a_background_pixel_does_not_teach_that_a_class_is_absent() -> None:
     logits, _ = toy()
     leaf, mask = logits.clone().requires_grad_(), torch.zeros(2, 6, 7, dtype=torch.int64)
-    training_loss(leaf, mask, CrossEntropy(), annotated=KNOWN).backward()
+    training_loss(leaf, Truth(mask, annotated=KNOWN), CrossEntropy()).backward()
     assert leaf.grad is not None
     assert (leaf.grad[0, 1] > 0).all() and (leaf.grad[0, [0, 2, 3]] < 0).all()  # annotated: down; the others: up
 
@@ -96,7 +97,9 @@ def test_samples_that_annotate_everything_keep_their_logits_to_the_bit() -> None
 def test_the_gradient_agrees_with_finite_differences() -> None:
     logits, mask = toy(kind=torch.float64, size=(3, 4))
     both = WeightedSum({"ce": CrossEntropy(), "dice": Dice()})
-    assert torch.autograd.gradcheck(lambda x: training_loss(x, mask, both, annotated=KNOWN), (logits.requires_grad_(),))
+    assert torch.autograd.gradcheck(
+        lambda x: training_loss(x, Truth(mask, annotated=KNOWN), both), (logits.requires_grad_(),)
+    )
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -109,7 +112,7 @@ def test_extreme_logits_stay_finite(kind: torch.dtype) -> None:
     logits, mask = toy()
     for scale in (1.0, 2e4):
         leaf = (logits.clamp(-3, 3) * scale).to(kind).requires_grad_()
-        value = training_loss(leaf, mask, WeightedSum({"ce": CrossEntropy(), "dice": Dice()}), annotated=KNOWN)
+        value = training_loss(leaf, Truth(mask, annotated=KNOWN), WeightedSum({"ce": CrossEntropy(), "dice": Dice()}))
         value.backward()
         assert value.dtype == torch.float32 and torch.isfinite(value)
         assert leaf.grad is not None and torch.isfinite(leaf.grad).all()
@@ -123,7 +126,7 @@ def test_extreme_logits_stay_finite(kind: torch.dtype) -> None:
 def test_every_loss_judges_the_merged_map_and_teaches(loss: nn.Module) -> None:
     logits, mask = toy(size=(16, 16))
     leaf = logits.clone().requires_grad_()
-    value = training_loss(leaf, mask, loss, annotated=KNOWN)
+    value = training_loss(leaf, Truth(mask, annotated=KNOWN), loss)
     value.backward()
     assert torch.isfinite(value)
     assert leaf.grad is not None and torch.isfinite(leaf.grad).all() and leaf.grad.abs().sum() > 0
@@ -131,22 +134,22 @@ def test_every_loss_judges_the_merged_map_and_teaches(loss: nn.Module) -> None:
     other = logits.clone()
     pair = other[0, [0, 2, 3]].logsumexp(0)
     other[0, [0, 2, 3]] = pair - math.log(3)
-    assert float(training_loss(other, mask, loss, annotated=KNOWN)) == pytest.approx(
+    assert float(training_loss(other, Truth(mask, annotated=KNOWN), loss)) == pytest.approx(
         float(value.detach()), rel=1e-4, abs=1e-5
     )
 
 
 def test_every_loss_is_the_plain_one_where_all_is_annotated(loss: nn.Module) -> None:
     logits, mask = toy(size=(16, 16))
-    plain = training_loss(logits, mask, loss)
-    assert torch.equal(training_loss(logits, mask, loss, annotated=torch.ones_like(KNOWN)), plain)
+    plain = training_loss(logits, Truth(mask), loss)
+    assert torch.equal(training_loss(logits, Truth(mask, annotated=torch.ones_like(KNOWN)), loss), plain)
 
 
 def test_every_loss_takes_side_outputs_of_partial_samples(loss: nn.Module) -> None:
     logits, mask = toy(size=(16, 16))
-    one = float(training_loss(logits, mask, loss, annotated=KNOWN))
+    one = float(training_loss(logits, Truth(mask, annotated=KNOWN), loss))
     for output in ([logits, logits], DeepOutput([logits, logits], [0.25, 0.75])):
-        assert float(training_loss(output, mask, loss, annotated=KNOWN)) == pytest.approx(one, rel=1e-5)
+        assert float(training_loss(output, Truth(mask, annotated=KNOWN), loss)) == pytest.approx(one, rel=1e-5)
 
 
 class First(nn.Module):
@@ -160,7 +163,7 @@ def test_levels_of_a_list_are_weighed_as_without_partial_samples() -> None:
     _, mask = toy(size=(8, 8))
     maps = [torch.full((2, 4, side, side), height) for side, height in ((8, 1.0), (4, 10.0))]
     known = torch.tensor([[True, True, False, False]] * 2)
-    value = training_loss(maps, mask, DeepSupervision(First(), "halved"), annotated=known)
+    value = training_loss(maps, Truth(mask, annotated=known), DeepSupervision(First(), "halved"))
     assert float(value) == pytest.approx(2 / 3 * 1 + 1 / 3 * 10 + math.log(3), rel=1e-6)
 
 
@@ -168,9 +171,9 @@ def test_pixel_weights_reach_the_loss_of_partial_samples() -> None:
     logits, mask = toy()
     weight = torch.rand(mask.shape) * (mask != IGNORE)
     loss = BorderCrossEntropy()
-    value = training_loss(logits, mask, loss, weight, KNOWN)
+    value = training_loss(logits, Truth(mask, weight, KNOWN), loss)
     assert float(value) == pytest.approx(float(loss(merged(logits, KNOWN), mask, weight)))
-    assert float(value) != pytest.approx(float(applied(CrossEntropy(), logits, mask, weight, KNOWN)), rel=1e-3)
+    assert float(value) != pytest.approx(float(applied(CrossEntropy(), logits, Truth(mask, weight, KNOWN))), rel=1e-3)
 
 
 def test_presence_of_what_is_not_annotated_is_not_judged() -> None:
@@ -185,9 +188,9 @@ def test_presence_of_what_is_not_annotated_is_not_judged() -> None:
     assert ((presence.grad != 0) == KNOWN[:, 1:]).all()
     deep = DeepOutput([toy()[0]], presence=presence.detach())
     _, labels = toy()
-    alone = training_loss(deep.maps[0], labels, CrossEntropy(), annotated=KNOWN)
+    alone = training_loss(deep.maps[0], Truth(labels, annotated=KNOWN), CrossEntropy())
     both = alone + presence_loss(deep.presence, labels, KNOWN)  # type: ignore[arg-type]
-    assert float(training_loss(deep, labels, CrossEntropy(), annotated=KNOWN)) == pytest.approx(float(both))
+    assert float(training_loss(deep, Truth(labels, annotated=KNOWN), CrossEntropy())) == pytest.approx(float(both))
 
 
 def test_a_structure_counts_where_all_of_its_labels_are_annotated() -> None:
@@ -195,7 +198,7 @@ def test_a_structure_counts_where_all_of_its_labels_are_annotated() -> None:
     _, mask = toy()
     members = ((1,), (2, 3), (1, 2))
     maps = torch.randn(2, 3, 6, 7)
-    value = training_loss(StructureOutput(maps, members), mask, CrossEntropy(), annotated=KNOWN)
+    value = training_loss(StructureOutput(maps, members), Truth(mask, annotated=KNOWN), CrossEntropy())
     first = structure_loss(StructureOutput(maps[:1, :1], members[:1]), mask[:1])
     second = structure_loss(StructureOutput(maps[1:, 1:2], members[1:2]), mask[1:])
     assert float(value) == pytest.approx(float(first + second), abs=1e-6)  # the third nowhere
@@ -210,19 +213,21 @@ def test_branches_learn_mutually_and_partial_samples_teach_no_margin() -> None:
     margin = torch.randn(2, 1, 6, 7, requires_grad=True)
     known = KNOWN.clone()
     known[1] = True
-    value = training_loss(BranchOutput(fused, [one, two], margin), mask, CrossEntropy(), annotated=known)
+    value = training_loss(BranchOutput(fused, [one, two], margin), Truth(mask, annotated=known), CrossEntropy())
 
-    def judge(each: Tensor, labels: Tensor) -> Tensor:
-        return CrossEntropy()(merged(each, known), labels)
+    def judge(each: Tensor) -> Tensor:
+        return CrossEntropy()(merged(each, known), mask)
 
     expected = mutual_learning(BranchOutput(fused, [one, two]), mask, judge)
     expected = expected + mutual_learning(
-        BranchOutput(fused[1:], [], margin[1:]), mask[1:], lambda each, labels: torch.zeros(())
+        BranchOutput(fused[1:], [], margin[1:]), mask[1:], lambda each: torch.zeros(())
     )
     assert float(value.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
     value.backward()
     assert margin.grad is not None
     assert (margin.grad[0] == 0).all() and margin.grad[1].abs().sum() > 0
     whole = BranchOutput(fused, [one, two], margin.detach())
-    plain = float(training_loss(whole, mask, CrossEntropy()))
-    assert float(training_loss(whole, mask, CrossEntropy(), annotated=torch.ones_like(known))) == pytest.approx(plain)
+    plain = float(training_loss(whole, Truth(mask), CrossEntropy()))
+    assert float(training_loss(whole, Truth(mask, annotated=torch.ones_like(known)), CrossEntropy())) == pytest.approx(
+        plain
+    )

@@ -1,13 +1,16 @@
 """Numbers worked by hand."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from medseg.losses.combine import WeightedSum, divergence, margin_of, mutual_learning, training_loss
+from medseg.losses.combine import WeightedSum, training_loss
+from medseg.losses.mutual import divergence, margin_of, mutual_learning
 from medseg.losses.overlap import Dice, dice
 from medseg.losses.pixelwise import CrossEntropy, cross_entropy
+from medseg.losses.truth import Truth
 from medseg.types import BranchOutput
 
 
@@ -61,12 +64,12 @@ def test_weighted_sum_adds_up() -> None:
 def test_deep_supervision_is_the_mean_over_resized_maps() -> None:
     mask = torch.ones(1, 8, 8, dtype=torch.int64)
     maps = [torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)]
-    assert training_loss(maps, mask, CrossEntropy()) == pytest.approx(math.log(2), abs=1e-6)
+    assert training_loss(maps, Truth(mask), CrossEntropy()) == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_a_network_with_a_strange_output_is_refused() -> None:
     with pytest.raises(TypeError, match="returned dict"):
-        training_loss({"out": torch.zeros(1)}, torch.zeros(1, 2, 2), CrossEntropy())
+        training_loss({"out": torch.zeros(1)}, Truth(torch.zeros(1, 2, 2)), CrossEntropy())
 
 
 def test_divergence_vanishes_with_its_gradient_when_branches_agree() -> None:
@@ -109,5 +112,6 @@ def test_mutual_learning_is_three_losses_a_margin_and_nothing_else_when_branches
     mask[:, 2:4, 2:4] = 1
     same = torch.zeros(1, 2, 6, 6)
     output = BranchOutput(fused=same, branches=[same, same.clone()], margin=torch.zeros(1, 1, 6, 6))
-    assert mutual_learning(output, mask, CrossEntropy()) == pytest.approx(3.5 * math.log(2), abs=1e-5)
-    assert training_loss(output, mask, CrossEntropy()) == pytest.approx(3.5 * math.log(2), abs=1e-5)
+    judge = partial(CrossEntropy(), mask=mask)
+    assert mutual_learning(output, mask, judge) == pytest.approx(3.5 * math.log(2), abs=1e-5)
+    assert training_loss(output, Truth(mask), CrossEntropy()) == pytest.approx(3.5 * math.log(2), abs=1e-5)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from medseg.errors import ConfigError
-from medseg.nets.attention_unet import AttentionUNet, Gate
+from medseg.nets.attention_gates import Gate
+from medseg.nets.attention_unet import AttentionUNet
 from medseg.nets.monai_attention_unet import MonaiAttentionUNet
 
 SMALL = [4, 8, 16, 32]

@@ -90,6 +90,35 @@ def test_densities_are_those_of_a_normal_distribution() -> None:
         np.testing.assert_allclose(mixture_log_densities(data, model)[:, place], wanted, rtol=1e-8)
 
 
+def test_a_diagonal_mixture_is_one_of_independent_channels() -> None:
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(11)
+    tilted = np.concatenate([rng.normal(0, 1, (200, 1)) * [[1.0, 0.9]] + rng.normal(0, 0.1, (200, 2)), points(8) + 6])
+    full, diag = (fitted_mixture(tilted, 3, seed=0, covariance=kind) for kind in ("full", "diag"))
+    assert np.abs(full["covariances"][:, 0, 1]).max() > 0.1
+    assert (diag["covariances"][:, [0, 1], [1, 0]] == 0).all()
+    for place, (weight, mean, covariance) in enumerate(
+        zip(diag["weights"], diag["means"], diag["covariances"], strict=True)
+    ):
+        wanted = np.log(weight) + norm(mean, np.sqrt(np.diag(covariance))).logpdf(tilted).sum(axis=1)
+        np.testing.assert_allclose(mixture_log_densities(tilted, diag)[:, place], wanted, rtol=1e-8)
+    values = tilted.reshape(20, -1, 2)
+    unary = -mixture_log_densities(tilted, diag).T.reshape(3, *values.shape[:2])
+    again = refitted(values, unary, unary.argmin(axis=0), 0.5, covariance="diag")
+    assert (again["covariances"][:, [0, 1], [1, 0]] == 0).all()
+    assert (np.abs(refitted(values, unary, unary.argmin(axis=0), 0.5)["covariances"][:, 0, 1]) > 0).all()
+
+
+def test_a_system_of_independent_channels_tells_its_classes_after_refits_too() -> None:
+    image, mask = scene()
+    coloured = np.concatenate([image, -image], axis=-1)
+    net = GaussianMixtureMRF(in_channels=2, num_classes=3, clusters=3, covariance="diag", refits=2)
+    net.fit([coloured], [mask])
+    assert (net(torch.from_numpy(coloured).movedim(-1, 0)[None]).argmax(1)[0].numpy() == mask).mean() > 0.99
+    assert (net.known("covariances")[:, 0, 1] == 0).all()
+
+
 def test_without_neighbourhood_it_is_the_pixelwise_best() -> None:
     unary = np.random.default_rng(0).random((3, 20, 21))
     assert np.array_equal(iterated_conditional_modes(unary, 0.0), unary.argmin(axis=0))
@@ -258,6 +287,8 @@ def test_faults_are_named() -> None:
         GaussianMixtureMRF(in_channels=1, num_classes=2, beta=-1.0)
     with pytest.raises(ConfigError, match=r"net\.refits=-2 counts rounds"):
         GaussianMixtureMRF(in_channels=1, num_classes=2, refits=-2)
+    with pytest.raises(ConfigError, match=r"net\.covariance='tied' is unknown; choose one of full, diag"):
+        GaussianMixtureMRF(in_channels=1, num_classes=2, covariance="tied")
     with pytest.raises(ConfigError, match=r"net\.minimiser='cuts'"):
         GaussianMixtureMRF(in_channels=1, num_classes=2, minimiser="cuts")
     with pytest.raises(DataError, match=r"fewer than 3 different values; lower net\.clusters"):

@@ -10,7 +10,7 @@ from scipy import ndimage
 from medseg.errors import ConfigError
 from medseg.nets.classical.blobs import disc
 from medseg.nets.classical.clicks import BoxMarks
-from medseg.nets.classical.contour import ActiveContour, chan_vese, geodesic
+from medseg.nets.classical.contour import ActiveContour, chan_vese, geodesic, level_set
 from medseg.nets.classical.grabcut import GrabCut, core_of, eight_bit, grabcut
 from medseg.nets.classical.pieces import largest, nearest, nearest_pixel
 from medseg.nets.classical.watershed import Watershed, ringed, separated
@@ -90,6 +90,20 @@ def test_chan_vese_finds_a_noisy_disc_from_a_wrong_start() -> None:
         assert dice(chan_vese(image, start, iterations=80, smoothing=2), truth) > 0.95
 
 
+def test_the_level_set_of_chan_vese_finds_it_too_and_a_dear_outline_is_shorter() -> None:
+    image, truth = scene(noise=0.5)
+    smooth = ndimage.gaussian_filter(image, 1.5)
+    for start in (disc(truth.shape, (36, 40), 6), disc(truth.shape, (30, 46), 14)):
+        assert dice(level_set(smooth, start, iterations=80, length=0.25), truth) > 0.95
+    cheap, dear = (level_set(image, disc(truth.shape, (36, 40), 6), iterations=80, length=mu) for mu in (0.0, 0.5))
+    assert edge_of(cheap) > 2 * edge_of(dear)
+
+
+def edge_of(region: np.ndarray) -> int:
+    """Pixels of a region that touch its outside."""
+    return int((region & ~ndimage.binary_erosion(region)).sum())
+
+
 def test_a_geodesic_contour_shrinks_onto_an_edge() -> None:
     image, truth = scene(noise=0.05)
     start = disc(truth.shape, (36, 40), 24)
@@ -98,7 +112,7 @@ def test_a_geodesic_contour_shrinks_onto_an_edge() -> None:
     assert not (found & ~ndimage.binary_dilation(start, iterations=2)).any()
 
 
-@pytest.mark.parametrize("method", ["chan_vese", "geodesic"])
+@pytest.mark.parametrize("method", ["chan_vese", "level_set", "geodesic"])
 @pytest.mark.parametrize("seeds", ["auto", "click"])
 def test_an_active_contour_finds_a_disc(method: str, seeds: str) -> None:
     image, truth = scene(noise=0.1)
@@ -223,6 +237,8 @@ def test_faults_are_named() -> None:
         Watershed(in_channels=1, num_classes=2, mode="deep")
     with pytest.raises(ConfigError, match=r"net\.iterations=0 moves nothing"):
         ActiveContour(in_channels=1, num_classes=2, iterations=0)
+    with pytest.raises(ConfigError, match=r"net\.length=-1 rewards a longer outline"):
+        ActiveContour(in_channels=1, num_classes=2, length=-1)
     with pytest.raises(ConfigError, match=r"net\.core=1\.5 within \[0, 1\)"):
         GrabCut(in_channels=1, num_classes=2, core=1.5)
     with pytest.raises(ConfigError, match=r"net\.prompt is a user, but net\.box=auto asks none"):

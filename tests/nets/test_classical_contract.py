@@ -9,19 +9,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from medseg.commands.configuration import compose
 from medseg.data.files import read_image, read_mask
 from medseg.data.sources.phantom import phantom
 from medseg.errors import ConfigError
 from medseg.nets.classical.base import MOST_TUNED, OneClass
 from medseg.nets.classical.basics import case_dice
 from medseg.nets.classical.blobs import disc
-from tiny_nets import build
+from tiny_nets import FOLDER, build
 
 SYSTEMS = [
     "otsu", "multi_otsu", "region_growing", "random_forest", "knn", "linear_svm", "kmeans", "fuzzy_cmeans", "gmm_mrf",
     "watershed", "active_contour", "grabcut", "random_walker", "slic_forest",
 ]  # fmt: skip
+SEEDED = [option for option in SYSTEMS if "seed" in OmegaConf.load(FOLDER / f"{option}.yaml")]
 Pairs = tuple[list[np.ndarray], list[np.ndarray]]
 
 SEEN_AT_ONCE = 0.9
@@ -107,6 +110,12 @@ def test_a_second_fit_and_a_loaded_state_answer_the_same(option: str) -> None:
     shown = nets[0].presented(images[3], masks[3])
     assert torch.equal(nets[0](shown), nets[1](shown))
     assert torch.equal(nets[0](shown), twin(shown))
+
+
+@pytest.mark.parametrize("option", SEEDED)
+def test_the_seed_of_the_run_is_the_systems(option: str) -> None:
+    config = compose("train", ["data=phantom", f"net={option}", "method=fitted", "seed=7"])
+    assert config.net.seed == 7
 
 
 @pytest.mark.parametrize("option", SYSTEMS)

@@ -61,7 +61,7 @@ def test_two_values_are_separated_exactly() -> None:
         assert np.array_equal(answer(fitted(image, mask), image), mask), "auto finds the polarity"
 
 
-@pytest.mark.parametrize("method", ["global", "local"])
+@pytest.mark.parametrize("method", ["global", "local", "mean"])
 def test_brightness_and_contrast_change_nothing(method: str) -> None:
     rng = np.random.default_rng(2)
     mask = np.zeros((40, 40))
@@ -71,6 +71,28 @@ def test_brightness_and_contrast_change_nothing(method: str) -> None:
     assert 0 < answer(net, image).sum() < image.size
     for factor, shift in ((2.0, 0.0), (0.5, 16.0), (4.0, -64.0)):  # exact in binary
         assert np.array_equal(answer(net, factor * image + shift), answer(net, image))
+
+
+def test_the_adaptive_mean_compares_with_the_window_around_each_pixel() -> None:
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 200, (24, 30)).astype(np.float64)
+    mask = image < 90
+    net = fitted(image, mask, method="mean", window=7, offset=0.25, polarity="dark")
+    padded = np.pad(image, 3, mode="symmetric")
+    means = np.lib.stride_tricks.sliding_window_view(padded, (7, 7)).mean(axis=(2, 3))
+    assert np.array_equal(answer(net, image), image <= means - 0.25 * image.std())
+
+
+def test_a_slope_in_the_light_defeats_one_threshold_and_not_the_adaptive_mean() -> None:
+    mask = np.zeros((60, 64))
+    for row in range(6, 60, 12):
+        mask[row : row + 4, 4:60:12] = 1
+    image = np.linspace(0, 200, 64)[None, :] - 30.0 * mask
+    right = [
+        (answer(fitted(image, mask, method=method, window=23, offset=offset), image) == mask).mean()
+        for method, offset in (("global", 0.0), ("mean", 0.2))
+    ]
+    assert right[0] < 0.7 < 0.96 < right[1]  # at the sides the window mirrors the slope
 
 
 def test_several_thresholds_with_two_levels_are_otsu() -> None:
@@ -134,6 +156,10 @@ def test_flat_images_have_no_foreground_and_faults_are_named() -> None:
     assert not answer(fitted(square, square), np.full((9, 9), 3.0)).any()
     with pytest.raises(ConfigError, match=r"net\.window=4 has no middle pixel"):
         Otsu(in_channels=1, num_classes=2, window=4)
+    with pytest.raises(ConfigError, match=r"net\.method='median' is unknown; choose one of global, local, mean"):
+        Otsu(in_channels=1, num_classes=2, method="median")
+    with pytest.raises(ConfigError, match=r"net\.offset=0\.5 belongs to net\.method=mean, not local; give 0"):
+        Otsu(in_channels=1, num_classes=2, method="local", offset=0.5)
     with pytest.raises(ConfigError, match=r"net\.polarity='grey' is unknown; choose one of dark, bright, auto"):
         Otsu(in_channels=1, num_classes=2, polarity="grey")
     with pytest.raises(ConfigError, match=r"net\.label=3 is no foreground class of 2; choose 1\.\.1"):

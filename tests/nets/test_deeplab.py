@@ -34,6 +34,7 @@ def test_parameter_counts() -> None:
     assert count(DeepLabV3, 21) == 39_638_869
     assert count(DeepLabV3, 21, aux=True) == 42_004_074
     assert count(DeepLabV3, 21, backbone="resnet101") == 58_630_997
+    assert count(FCNResNet, 21) == 32_957_013
     assert count(FCNResNet, 21, aux=True) == 35_322_218  # what torchvision states for its weights
 
 

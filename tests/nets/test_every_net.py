@@ -1,11 +1,15 @@
 """The exam of every option under conf/net: a new yaml enrols itself."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
+from medseg.commands.systems import system_of
 from medseg.errors import ConfigError
 from tiny_nets import (
+    FOLDER,
     IN_2D,
     IN_3D,
     OPTIONS,
@@ -140,10 +144,36 @@ def test_channels_last_gives_the_same_answer(option: str) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_reading_is_one_line(option: str) -> None:
-    reading = type(build(option, dims=dimensions(option)[0])).READING
+def test_a_reading_is_one_line_and_said_by_the_head_of_the_yaml_and_by_the_network_alike(option: str) -> None:
+    said = system_of(option, FOLDER).design
+    # At the yaml's own settings but for the size: the small ones of the other tests may be less published.
+    smaller = {"patch_cnn": {"patch": 95}}.get(option, {})
+    reading = build(option, dims=dimensions(option)[0], **smaller).READING
     assert isinstance(reading, str)
     assert "\n" not in reading
+    assert said.startswith(("faithful", "our reading: ", "library: "))
+    assert ("our reading" in said) == bool(reading), f"{option}: the head says {said!r}, the network {reading!r}"
+
+
+@pytest.mark.parametrize(
+    ("option", "dims", "settings", "words"),
+    [
+        ("patch_cnn", 2, {"patch": 95}, ""),
+        ("patch_cnn", 2, {"patch": 65}, "layers of windows of 65 pixels"),
+        ("patch_cnn", 2, {"patch": 33, "mode": "sliding", "foveation": 2.0}, "windows of 33 pixels; foveation"),
+        ("patch_cnn_ma2017", 2, {"patch": [33, 95]}, "multi-view strategy.*layers of windows of 33 pixels"),
+        ("attention_unet", 2, {}, "blocks around the gates"),
+        ("attention_unet", 2, {"form": "released"}, ""),
+        ("attention_unet", 3, {}, ""),
+        ("attention_unet", 3, {"form": "plain"}, "blocks around the gates"),
+        ("unet3plus", 2, {"classification_guided": False}, ""),
+    ],
+)
+def test_a_reading_is_that_of_the_settings(option: str, dims: int, settings: dict[str, object], words: str) -> None:
+    reading = build(option, dims=dims, **settings).READING
+    assert bool(reading) == bool(words)
+    assert re.search(words, reading)
+    assert reading.count("our reading") == bool(words)
 
 
 @pytest.mark.parametrize(("option", "dims"), DEEP)

@@ -148,6 +148,21 @@ def test_marks_can_have_a_channel_of_their_own() -> None:
     assert float(bell[10, 25]) == pytest.approx(np.exp(-0.5), abs=1e-6)
 
 
+def test_a_distance_map_says_how_far_the_nearest_mark_is_in_longer_sides() -> None:
+    net = MGUNet(in_channels=1, num_classes=2, widths=SMALL, mark_mode="distance").eval()
+    image = torch.randn(2, 1, 40, 50)
+    points = np.array([[10.0, 20.0], [30.5, 4.0]])
+    marked = net.mark(image, [points, np.zeros((0, 2))])
+    assert marked.shape == (2, 2, 40, 50)
+    assert torch.equal(marked[:, :1], image)
+    rows, columns = np.indices((40, 50))
+    wanted = np.min([np.hypot(rows - row, columns - column) for row, column in points], axis=0) / 50
+    np.testing.assert_allclose(marked[0, 1].numpy(), wanted, atol=1e-6)
+    assert torch.equal(marked[1, 1], torch.ones(40, 50)), "no mark is anywhere near"
+    with torch.no_grad():
+        assert torch.equal(net(image), net(net.mark(image, [np.zeros((0, 2))] * 2)))
+
+
 def test_without_marks_it_is_the_plain_unet() -> None:
     net = MGUNet(in_channels=1, num_classes=2, widths=SMALL).eval()
     plain = UNet(in_channels=1, num_classes=2, widths=SMALL).eval()
@@ -164,7 +179,7 @@ def test_unmarked_images_in_channel_mode_have_an_empty_channel() -> None:
 
 
 def test_mgunet_refuses_what_it_cannot_draw() -> None:
-    with pytest.raises(ConfigError, match=r"net\.mark_mode='cross'.*paint, channel, bell"):
+    with pytest.raises(ConfigError, match=r"net\.mark_mode='cross'.*paint, channel, bell, distance"):
         MGUNet(in_channels=1, num_classes=2, widths=SMALL, mark_mode="cross")
     with pytest.raises(ConfigError, match=r"net\.radius=0.*above 0"):
         MGUNet(in_channels=1, num_classes=2, widths=SMALL, radius=0)

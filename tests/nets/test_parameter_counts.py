@@ -33,6 +33,13 @@ def test_unet(channels: int, classes: int, up: str, expected: int) -> None:
     assert count(UNet, channels, classes, up=up) == expected
 
 
+def test_unet_of_the_comparison_with_unetpp() -> None:
+    widths = [32, 64, 128, 256, 512]
+    assert count(UNet, widths=widths, norm="none") == 7_759_521  # published: 7.76 M
+    # Two numbers a channel of the normalisations in place of one bias.
+    assert count(UNet, widths=widths) == 7_759_521 + 2 * sum(widths) + 2 * sum(widths[:-1])
+
+
 def test_mgunet_is_a_unet() -> None:
     assert count(MGUNet) == 31_036_481
     assert count(MGUNet, mark_mode="channel") == 31_036_481 + 64 * 9
@@ -62,3 +69,7 @@ def test_dmunet_is_pinned() -> None:
 def test_smp_unet() -> None:
     assert count(SmpNet) == 24_430_097
     assert count(SmpNet, 3, 2, encoder_name="resnet50") == 32_521_250
+
+
+def test_deeplabv3plus_on_efficientnet() -> None:
+    assert count(SmpNet, 3, 1, architecture="DeepLabV3Plus", encoder_name="efficientnet-b6") == 41_970_985

@@ -279,8 +279,8 @@ def test_foveation_and_sampling_need_windows_and_say_so() -> None:
         small(mode="sliding", foveation=-1.0)
     with pytest.raises(ConfigError, match=r"net\.sampling='random'.*uniform, nonuniform"):
         small(mode="sliding", sampling="random")
-    assert PatchCNN.READING == small().READING == ""
-    assert "constants of our own" in small(mode="sliding", foveation=1.0).READING
+    assert PatchCNN.READING == small(95).READING == ""
+    assert small(95, mode="sliding", foveation=1.0).READING.endswith(": foveation and sampling by constants of our own")
     both = MultiPatchCNN(in_channels=1, num_classes=2, patch=[33], maps=4, hidden=4, mode="sliding", foveation=1.0)
     assert both.READING.startswith(f"{MultiPatchCNN.READING}; ")
 

@@ -32,6 +32,14 @@ def test_padding_works_on_images_smaller_than_the_stride() -> None:
     assert net(torch.zeros(1, 1, 3, 2)).shape == (1, 2, 3, 2)
 
 
+def test_without_normalisation_every_convolution_has_a_bias_and_the_answer_does_not_know_the_batch() -> None:
+    net = UNet(in_channels=1, num_classes=2, widths=SMALL, norm="none").train()
+    assert not [layer for layer in net.modules() if "Norm" in type(layer).__name__]
+    assert all(layer.bias is not None for layer in net.modules() if isinstance(layer, nn.Conv2d))
+    images = torch.randn(2, 1, 16, 16)
+    torch.testing.assert_close(net(images)[:1], net(images[:1]))
+
+
 def test_the_bottom_sees_a_sixteenth_and_there_are_23_convolutions() -> None:
     net = UNet(in_channels=1, num_classes=2, widths=[4, 8, 16, 32, 64])
     levels = net.encoder(torch.zeros(2, 1, 64, 32))

@@ -59,7 +59,7 @@ def test_training_gives_five_maps_of_the_image_size_and_the_presence_of_each_for
     output = small(classes=4).train()(torch.randn(2, 1, 21, 38))
     assert isinstance(output, DeepOutput)
     assert [tuple(one.shape) for one in output.maps] == [(2, 4, 21, 38)] * 5
-    assert output.weights is None
+    assert output.weights == [1.0] * 5  # summed, as published
     assert output.presence.shape == (2, 3)
     assert small(classes=1).train()(torch.randn(2, 1, 16, 16)).presence.shape == (2, 1)
 

@@ -1,5 +1,7 @@
 """UNet++: nodes, counts, modes of evaluation, pruning."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from medseg.errors import ConfigError
 from medseg.nets.unetpp import UNetPlusPlus, mean_probability_logits
 from medseg.types import DeepOutput
 
+ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 SMALL = [4, 8, 12, 16, 20]
 
 
@@ -110,6 +113,32 @@ def test_a_pruned_net_has_weights_of_its_own_and_one_map_in_training() -> None:
         cut.heads["2"].bias += 1
     assert not torch.equal(cut.heads["2"].bias, net.heads["2"].bias)
     assert isinstance(cut.train()(torch.zeros(2, 1, 16, 16)), Tensor)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_a_net_that_was_loaded_is_pruned_where_it_is_and_as_it_is(
+    device: str, precision: torch.dtype, tmp_path: Path
+) -> None:
+    trained = small(classes=1, norm="batch")
+    trained(torch.randn(2, 1, 32, 32))
+    torch.save(trained.state_dict(), tmp_path / "weights.pt")
+    net = small(classes=1, norm="batch").to(device, precision).eval()
+    net.load_state_dict(torch.load(tmp_path / "weights.pt", map_location=device, weights_only=True))
+    for parameter in net.nodes["0_0"].parameters():
+        parameter.requires_grad_(False)
+    image = torch.randn(1, 1, 21, 34).to(device, precision)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with torch.no_grad():
+        heads = net.head_logits(image)
+        for level in (1, 2, 3, 4):
+            cut = net.pruned(level)
+            assert torch.equal(cut(image), heads[level])
+            assert {one.device for one in cut.state_dict().values()} == {image.device}
+            frozen = {name for name, parameter in cut.named_parameters() if not parameter.requires_grad}
+            assert frozen == {f"nodes.0_0.{name}" for name, _ in net.nodes["0_0"].named_parameters()}
+            assert torch.equal(cut.pruned(level)(image), heads[level])
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_the_loss_of_a_head_reaches_only_the_nodes_that_feed_it() -> None:

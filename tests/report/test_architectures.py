@@ -23,7 +23,7 @@ from medseg.report.labels import place_labels
 from medseg.report.summary import summarise
 from medseg.report.tables import Table, latex, long_list, markdown
 from medseg.stats.table import score_rows, write_scores
-from medseg.studies import TABLES, Preset, Study
+from medseg.studies.file import TABLES, Preset, Study
 
 LABELS = {"unet": "U-Net", "otsu": "Otsu threshold", "mgunet": "MGU-Net"}
 

@@ -1,5 +1,8 @@
 """The tables of a nested cross-validation: chosen inside, judged outside."""
 
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +79,57 @@ def test_cells_without_inner_folds_are_refused(tmp_path: Path) -> None:
     fake_run(tmp_path, cell)
     plan = fake_plan([cell])
     with pytest.raises(RunError, match=r"no setting split\.fold"):
+        tables(plan, tmp_path)
+
+
+DICE, LOSS = "val/dice", "val/loss"
+EPOCHS = [{DICE: 0.2, LOSS: 0.5}, {DICE: 0.9, LOSS: 0.9}, {DICE: 0.6, LOSS: 0.3}, {DICE: 0.4, LOSS: 0.3}]
+"""The best Dice, the lowest loss and the last epoch are three; two epochs share the lowest loss."""
+
+
+def journal_of(folder: Path, epochs: Sequence[Mapping[str, float]], **selection: str) -> None:
+    (folder / "metrics.jsonl").unlink()
+    with Journal(folder / "metrics.jsonl") as journal:
+        for epoch, metrics in enumerate(epochs):
+            for name, value in metrics.items():  # train and validation have rows of their own
+                journal.log({name: value}, epoch=epoch, step=epoch)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "selection": selection}))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "checkpoint", "score"),
+    [
+        (DICE, "best", 0.9),
+        (LOSS, "best", 0.6),
+        ("", "last", 0.4),
+        (LOSS, "last", 0.4),  # the learning rate follows it, the last weights are kept
+    ],
+)
+def test_candidates_are_compared_by_the_epoch_that_each_run_kept(
+    plan: Plan, tmp_path: Path, monitor: str, checkpoint: str, score: float
+) -> None:
+    for cell in plan.cells[:2]:
+        journal_of(tmp_path / cell.folder, EPOCHS, monitor=monitor, checkpoint=checkpoint)
+    choice, _ = tables(plan, tmp_path)
+    assert row(choice, "0")["U-Net"].value == pytest.approx(score)
+    assert row(choice, "0")["DMU-Net"].value == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "monitor", "message"),
+    [
+        ([{LOSS: 0.5}], LOSS, "no val/dice; a nested study needs runs that validate"),
+        ([{DICE: 0.5}], "val/hd95", "no value of val/hd95, which chose the epoch"),
+        ([{DICE: 0.5, LOSS: math.nan}], LOSS, "no value of val/loss"),
+        ([{DICE: 0.5, LOSS: 0.5}, {LOSS: 0.4}], LOSS, "epoch 1, which was kept, has no val/dice"),
+    ],
+)
+def test_a_run_without_the_score_of_its_epoch_is_refused(
+    plan: Plan, tmp_path: Path, epochs: list[dict[str, float]], monitor: str, message: str
+) -> None:
+    journal_of(tmp_path / plan.cells[0].folder, epochs, monitor=monitor, checkpoint="best")
+    with pytest.raises(RunError, match=message):
         tables(plan, tmp_path)
 
 

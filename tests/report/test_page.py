@@ -26,7 +26,7 @@ from medseg.report.html.energy import Power
 from medseg.report.html.material import Arm, Material, Trained
 from medseg.report.tables import Cell, Table
 from medseg.stats.table import read_scores, write_scores
-from medseg.studies import read_study
+from medseg.studies.file import read_study
 
 EVIL = "<script>alert(1)</script>"
 BUDGET = 6_000_000

@@ -13,11 +13,11 @@ import pytest
 from fake_runs import STUDY, built, fake_cell, fake_plan, fake_run, golden_plan
 from medseg.commands.report import write_tables
 from medseg.commands.study_runs import study_runs
-from medseg.report import summary
 from medseg.report.cells import write_plan
 from medseg.report.tables import LATEX_HEAD, Cell, Table, latex, latex_text, long_text, markdown, plain
+from medseg.stats import aggregate
 from medseg.stats.bootstrap import Interval
-from medseg.studies import find_study, read_study
+from medseg.studies.file import find_study, read_study
 
 HERE = Path(__file__).parent
 
@@ -31,7 +31,7 @@ def fixed_interval(monkeypatch: pytest.MonkeyPatch) -> None:
         bounds = (mean - 0.02, mean + 0.01, mean - 0.03, mean + 0.03)
         return Interval(mean, *bounds, len(values), patients, "BCa", patients >= 25)
 
-    monkeypatch.setattr(summary, "mean_interval", interval)
+    monkeypatch.setattr(aggregate, "mean_interval", interval)
 
 
 @pytest.mark.usefixtures("fixed_interval")

@@ -209,7 +209,7 @@ def test_scores_of_the_selecting_side_need_an_explicit_yes_and_are_labelled() ->
 
 def test_flags_say_what_no_table_may_leave_out() -> None:
     runs = [training(method, seed, leaky=True, synthetic=True) for method in "AB" for seed in (0, 1)]
-    assert gather(runs).flags == ["SYNTHETIC", "LEAKY"]
+    assert gather(runs).flags == ["SYNTHETIC", "LEAKY SPLIT"]
     assert gather([training("A"), training("B")]).flags == ["ONE SEED"]
 
 

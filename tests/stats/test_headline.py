@@ -9,7 +9,8 @@ import pytest
 from medseg.errors import ScoreError
 from medseg.metrics.epoch import CaseScores
 from medseg.scores import DISTANCES, MEASURED, OVERLAPS
-from medseg.stats.aggregate import headline, patient_means, penalised_column, seed_mean
+from medseg.stats.aggregate import case_interval, headline, patient_means, penalised_column, seed_mean
+from medseg.stats.bootstrap import mean_interval
 from medseg.stats.table import score_rows
 
 inf, nan = math.inf, math.nan
@@ -192,6 +193,26 @@ def test_seeds_are_averaged_within_the_case():
 def test_seeds_on_different_cases_are_refused():
     with pytest.raises(ScoreError, match="run 2 scored other cases than run 1"):
         seed_mean([table(), table(COUNTS[:5], HD95[:5], PATIENTS[:5])], "dice")
+
+
+def test_the_interval_of_cases_averages_runs_joins_folds_and_leaves_out_what_is_undefined():
+    draw = np.random.default_rng(0)
+    rows = [(f"c{n}", f"p{n // 2}", value) for n, value in enumerate(draw.uniform(0.5, 0.9, 60))]
+    first = pd.DataFrame(rows, columns=["case", "patient", "dice"])
+    second = first.assign(dice=first["dice"] / 2)
+    first.loc[3, "dice"] = nan
+    other = first.assign(case="x" + first["case"], patient="x" + first["patient"], dice=first["dice"] / 4)
+    found = case_interval([first, second.sample(frac=1, random_state=0)], [other], column="dice")
+    values = pd.concat([first["dice"] * 0.75, first["dice"] / 4])
+    expected = mean_interval(
+        values.dropna().to_numpy(), pd.concat([first, other])[values.notna().to_numpy()]["patient"].to_numpy(), seed=0
+    )
+    assert (found.n_cases, found.n_patients) == (118, 60)
+    assert [found.mean, found.low, found.high] == pytest.approx([expected.mean, expected.low, expected.high], abs=1e-12)
+    with pytest.raises(ScoreError, match="run 2 scored other cases"):
+        case_interval([first, other], column="dice")
+    with pytest.raises(ScoreError, match="0"):
+        case_interval([first.assign(dice=nan)], column="dice")
 
 
 def test_patient_means_weigh_cases_equally_and_leave_out_the_undefined() -> None:

@@ -1,4 +1,4 @@
-"""Numbers needed: variance components recovered, the formula against simulated power, published widths."""
+"""Numbers needed: variance components recovered, the formula against simulated power."""
 
 import math
 
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medseg.errors import ScoreError
 from medseg.stats.crossed import crossed_draws, intervals_of
-from medseg.stats.needed import DifferenceVariance, difference_variance, needed, patients_for_half_width
+from medseg.stats.needed import DifferenceVariance, difference_variance, needed
 
 
 def differences(shape, *, gap, patient, training, residual, seed=0, folds=None):
@@ -102,19 +101,3 @@ def test_what_no_number_can_show_is_none():
     assert needed(restless, np.zeros(100)).seeds > 100
     assert needed(restless[:1], np.zeros(100)) == needed(restless - restless.mean(), np.zeros(100))
     assert needed(restless[:1], np.zeros(100)).seeds is None
-
-
-def test_published_numbers_of_patients_for_a_width():
-    """Deviation 3 points, interval 1 point wide: 100 to 200 patients; hard tasks more than 1000."""
-    assert patients_for_half_width(3, 0.5) == 139
-    assert patients_for_half_width(10, 0.5) > 1000
-    assert patients_for_half_width(0, 0.5) == 2
-    number, draw = patients_for_half_width(0.1, 0.02), np.random.default_rng(0)
-    widths = 1.96 * draw.normal(0.8, 0.1, (200, number)).std(axis=1, ddof=1) / math.sqrt(number)
-    assert widths.mean() == pytest.approx(0.02, rel=0.03)
-
-
-@pytest.mark.parametrize(("deviation", "width"), [(1, 0), (1, math.nan), (-1, 1), (math.inf, 1), (math.nan, 1)])
-def test_widths_without_meaning_are_refused(deviation, width):
-    with pytest.raises(ScoreError, match="half width"):
-        patients_for_half_width(deviation, width)

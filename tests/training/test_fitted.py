@@ -4,11 +4,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from medseg.data.augment.pictures import compose
 from medseg.errors import ConfigError
 from medseg.journal import read_journal
 from medseg.nets.classical.ellipse import EllipseMarks
@@ -101,12 +103,13 @@ def test_it_is_fitted_to_the_training_side_then_tuned_on_validation_then_scored(
         assert masks[0].shape == images[0].shape[:2]
 
 
-def test_each_epoch_is_fitted_to_its_own_images(tmp_path: Path) -> None:
+def test_training_ends_with_the_first_epoch_however_many_are_allowed(tmp_path: Path) -> None:
     data, net = make_data(tmp_path), Witness()
-    make_trainer(tmp_path, 2, num_sanity_val_steps=0).fit(fitted(net), data)
-    counts = [len(images) for name, images, _ in net.calls if name == "fit"]
-    assert len(counts) == 2
-    assert counts[0] == counts[1]
+    trainer = make_trainer(tmp_path, 5, num_sanity_val_steps=0)
+    trainer.fit(fitted(net), data)
+    assert [name for name, *_ in net.calls].count("fit") == 1
+    assert [name for name, *_ in net.calls][-1] == "asked"  # validation scored what was fitted
+    assert trainer.current_epoch == 1
 
 
 def test_without_a_validation_side_the_settings_stay_and_the_log_says_so(
@@ -150,11 +153,12 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
         module.training_step({"image": torch.zeros(1, 1, 4, 4), "mask": torch.zeros(1, 4, 4).long()}, 0)
 
 
-def test_a_last_batch_that_is_not_full_is_fitted_too(tmp_path: Path) -> None:
+def test_it_is_fitted_to_every_training_case_as_it_is(tmp_path: Path) -> None:
     module = fitted(witness := Witness())
-    data = make_data(tmp_path, batch_size=4)
+    data = make_data(tmp_path, batch_size=4, augment=compose([A.HorizontalFlip(p=1.0)]))
     training = len(data.cases("train"))
     assert training % 4
-    data.full_batches = module.full_batches
+    data.plain_samples = module.plain_samples
     make_trainer(tmp_path, 1).fit(module, data)
     assert len(witness.calls[0][1]) == training
+    assert keys(witness.calls[0][1]) == keys(side(data, "train"))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fake_partial import CLASSES, draw_both, write_partial_dataset
 from medseg.data.datamodule import SegmentationData
+from medseg.commands.fitting import check_annotated
 from medseg.errors import ConfigError
 from medseg.evaluation.postprocess.contract import labels_of
 from medseg.evaluation.probabilities import Scorer, predicted
@@ -127,7 +128,7 @@ class Learner(nn.Module):
 
 
 @pytest.mark.parametrize(("net", "kind"), [(OwnLosses, SegmentationModule), (Learner, FittedModule)])
-def test_what_needs_every_class_is_refused_before_the_first_step(
+def test_what_needs_every_class_is_refused_at_the_start(
     tmp_path: Path, net: type[nn.Module], kind: type[SegmentationModule]
 ) -> None:
     plain = make_module(num_classes=3)
@@ -135,7 +136,7 @@ def test_what_needs_every_class_is_refused_before_the_first_step(
     with pytest.raises(
         ConfigError, match=rf"^net={net.__name__} takes .* data=partial annotate .*such as net=unet"
     ) as e:
-        make_trainer(tmp_path, 1).fit(module, partial_data(tmp_path, patients=8))
+        check_annotated(partial_data(tmp_path, patients=8), module)
     assert "\n" not in str(e.value)
 
 

@@ -247,6 +247,6 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_frozen_parts_that_shall_learn_later_want_one_process() -> None:
     module = thawing()
-    module.trainer = type("Many", (), {"world_size": 2})()  # type: ignore[assignment]
+    module.trainer = type("Many", (), {"world_size": 2, "profiler": None})()  # type: ignore[assignment]
     with pytest.raises(ConfigError, match="transfer.frozen_epochs=2 needs a single process"):
         SegmentationModule.setup(module, "fit")

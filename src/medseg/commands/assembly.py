@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
 
-from medseg.commands.fitting import check_fit, check_selection
+from medseg.commands.fitting import check_annotated, check_fit, check_selection
 from medseg.commands.isolation import one_line_errors
 from medseg.commands.probe import probe_workers
 from medseg.data.datamodule import SegmentationData
@@ -43,10 +43,11 @@ def assemble(config: DictConfig, folder: Path) -> Parts:
         module = instantiate(config.method)
     check_fit(config, data, module)
     module.take_over()
-    data.weight_map, data.full_batches = getattr(module.loss, "weight_map", None), module.full_batches
+    data.weight_map, data.plain_samples = getattr(module.loss, "weight_map", None), module.plain_samples
     data.prepare_data()
     data.setup("fit")
     check_selection(config, data)
+    check_annotated(data, module)
     tracker = instantiate(config.tracking)
     journal = Journal(folder / "metrics.jsonl")
     chosen = [instantiate(callback) for callback in config.callbacks.values() if callback is not None]

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from medseg import ledger, scores
 from medseg.commands.configuration import choices, compose, freeze
+from medseg.commands.members import Named, divided, find_runs
 from medseg.commands.page import comparison_page
 from medseg.commands.show import show, show_lines
 from medseg.errors import ConfigError, ScoreError
@@ -19,6 +20,7 @@ from medseg.report.tables import LATEX_HEAD, Table, latex, long_text, markdown
 from medseg.stats.comparison import Comparison, as_record
 from medseg.stats.comparison import compare as compared
 from medseg.stats.evidence import Evidence, Training, gather
+from medseg.stats.flags import LEAKY, SYNTHETIC
 from medseg.stats.gate import Settings
 
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ USAGE = """usage: medseg compare RUN [RUN ...] | --sweep ID | --study NAME [key=
 
 Compares methods on the patients of their test side and says "outperforms" only where the claim gate holds: intervals
 over patients and trainings, paired tests, ranking, variance shares. RUN is a run folder, a folder of runs, a glob, an
-evaluation (FOLDER/evaluations/refined) or MLflow's id of a run. Runs whose settings differ in the seed or the fold
-only are one method.
+evaluation (FOLDER/evaluations/refined) or MLflow's id of a run. Of a study these are the cells of its latest plan; any
+other key chooses among the runs of a study or a sweep (net=unet,dmunet). Runs whose settings differ in the seed or the
+fold only are one method.
 
   metric=dice                 a column of scores.csv, for instance hd95_directed_voxel rope=1
   class=NAME                  one class instead of the mean over all
@@ -46,7 +49,6 @@ Writes comparison.md, .tex, .csv and .json, one page comparison.html with its pl
 ledger of test results."""
 ROPE = 0.01
 """A difference that makes none, of metrics between 0 and 1: a percentage point of Dice."""
-FLAGS = ("--sweep", "--study")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,37 +56,16 @@ def main(arguments: Sequence[str]) -> None:
     if any(text in ("-h", "--help") for text in arguments):
         print(USAGE)
         return
-    named, places, overrides = divided(arguments)
-    composed = compose("compare", overrides)
-    compare(named, places, freeze(composed, choices(composed)))
+    given = divided(arguments, "compare")
+    if given.flags:
+        raise ConfigError(
+            f"medseg compare has no flag {given.flags[0]}; give runs, --sweep ID, --study NAME and key=value."
+        )
+    composed = compose("compare", given.overrides)
+    compare(given.named, freeze(composed, choices(composed)))
 
 
-def divided(arguments: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """Return what ``--sweep`` and ``--study`` name, the runs, and the settings.
-
-    Raises:
-        ConfigError: another flag, or a flag without its value.
-    """
-    named: dict[str, str] = {}
-    places, overrides = [], []
-    rest = list(arguments)
-    while rest:
-        text = rest.pop(0)
-        flag, equals, value = text.partition("=")
-        if flag in FLAGS:
-            if not equals and not rest:
-                raise ConfigError(f"{flag} needs a value; see medseg compare --help.")
-            named[flag] = value if equals else rest.pop(0)
-        elif text.startswith("-"):
-            raise ConfigError(f"medseg compare has no flag {text}; give runs, --sweep ID, --study NAME and key=value.")
-        elif equals and not Path(text).exists():
-            overrides.append(text)
-        else:
-            places.append(text)
-    return named, places, overrides
-
-
-def compare(named: dict[str, str], places: Sequence[str], config: DictConfig) -> Comparison:
+def compare(named: Named, config: DictConfig) -> Comparison:
     """Compare the runs that are asked for, write and print the tables, and return the comparison.
 
     Raises:
@@ -95,7 +76,7 @@ def compare(named: dict[str, str], places: Sequence[str], config: DictConfig) ->
     from medseg.commands.compared_runs import as_trainings
 
     settings = gate_settings(config)
-    runs = sorted(_runs(named, places, config), key=lambda run: str(run.scores))
+    runs = sorted(_runs(named, config), key=lambda run: str(run.scores))
     trainings = as_trainings(runs)
     evidence = gather(
         trainings,
@@ -148,18 +129,12 @@ def gate_settings(config: DictConfig) -> Settings:
     return Settings(seed=config.seed, resamples=config.resamples, rope=rope, margin=margin)
 
 
-def _runs(named: dict[str, str], places: Sequence[str], config: DictConfig) -> "list[ComparedRun]":
-    from medseg.commands.compared_runs import find_folders, of_study, of_sweep, read_runs
+def _runs(named: Named, config: DictConfig) -> "list[ComparedRun]":
+    from medseg.commands.compared_runs import read_runs
 
-    if len(named) + bool(places) != 1:
-        raise ConfigError("medseg compare needs one of: run folders, --sweep ID, --study NAME; see --help.")
     outputs, folder = Path(config.paths.outputs), Path(config.paths.runs)
-    if "--sweep" in named:
-        folders = of_sweep(named["--sweep"], folder)
-    elif "--study" in named:
-        folders = of_study(outputs / named["--study"] / "cells.json", outputs)
-    else:
-        folders = find_folders(places, folder, instantiate(config.tracking))
+    tracker = instantiate(config.tracking) if named.places else None
+    folders = find_runs(named, "compare", outputs=outputs, runs=folder, tracker=tracker)
     found = read_runs(folders, panel=config.panel)
     if not found:
         raise ConfigError(f"panel={config.panel}: none of the {len(folders)} runs belongs to it; leave it out.")
@@ -219,6 +194,6 @@ def _send(comparison: Comparison, name: str, files: dict[str, Path], config: Dic
     from medseg.mirror import summary_run
 
     flags = comparison.evidence.flags
-    tags = {"synthetic": "SYNTHETIC" in flags, "leaky": "LEAKY" in flags, "metric": comparison.evidence.metric}
+    tags = {"synthetic": SYNTHETIC in flags, "leaky": LEAKY in flags, "metric": comparison.evidence.metric}
     note = files["md"].read_text(encoding="utf-8")
     summary_run(f"compare-{name}", files, instantiate(config.tracking), tags=tags, note=note)

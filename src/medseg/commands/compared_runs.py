@@ -1,4 +1,4 @@
-"""Which runs are compared, and which of them are one method.
+"""What is compared of which runs, and which of them are one method.
 
 A method is what a config trains, without the seed, the split and the machine. Its name is that of the network, with the
 options and settings in which the methods differ.
@@ -13,8 +13,7 @@ from typing import Any
 from medseg.commands.page_runs import training_of
 from medseg.commands.systems import system_of
 from medseg.errors import RunError
-from medseg.mirror import run_folders, run_parameters
-from medseg.report.cells import FINISHED, load, read_plan
+from medseg.mirror import run_parameters
 from medseg.runs import is_finished, read_record
 from medseg.stats.evidence import Training
 from medseg.stats.table import read_scores
@@ -38,7 +37,6 @@ OF_A_RUN = re.compile(r"(-s\d+)?-[0-9a-f]{10}(-\d+)?(?=/|$)")
 """What tells the folders of runs apart that differ in seed or fold, in settings that name such a folder."""
 REFINED = "refined"
 """Evaluation of a run on its own test side, after the steps that ``medseg refine`` chose."""
-MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -56,86 +54,6 @@ class ComparedRun:
     scores: Path
     record: Mapping[str, Any]
     settings: Mapping[str, str]
-
-
-def find_folders(texts: Sequence[str], runs: Path, tracker: Any) -> list[Path]:
-    """Return the folders that run folders, globs, folders of runs and MLflow ids mean, each once.
-
-    Args:
-        texts: as given; relative ones count from the working folder, then from ``runs``.
-        runs: folder of all runs.
-        tracker: for ids.
-
-    Raises:
-        RunError: one of them leads to no run.
-    """
-    found: list[Path] = []
-    for text in texts:
-        folders = [folder for base in (Path(), runs) for place in _places(base, text) for folder in _runs_in(place)]
-        if not folders and MLFLOW_ID.fullmatch(text):
-            folders = [_of_id(text, tracker)]
-        if not folders:
-            raise RunError(f"{text}: no run there; give run folders, a folder of runs, a glob or MLflow's run ids.")
-        found += folders
-    return list({folder.resolve(): folder for folder in found}.values())
-
-
-def _places(base: Path, text: str) -> list[Path]:
-    """Return the path that a text means as seen from a folder, or those that it matches as a glob."""
-    path = base / text
-    if path.exists():
-        return [path]
-    start = Path(path.anchor)
-    return sorted(start.glob(path.relative_to(start).as_posix()))
-
-
-def _runs_in(place: Path) -> list[Path]:
-    """Return a folder if it is a run or an evaluation of one, else the runs in it, one or two levels below."""
-    if (place / "run.json").is_file() or ((place / "scores.csv").is_file() and place.parent.name == "evaluations"):
-        return [place]
-    return sorted(path.parent for pattern in ("*/run.json", "*/*/run.json") for path in place.glob(pattern))
-
-
-def _of_id(run_id: str, tracker: Any) -> Path:
-    from medseg.tracking import find_runs
-
-    if getattr(tracker, "uri", None) is None:
-        raise RunError(f"{run_id}: MLflow's ids need MLflow; leave tracking=csv out or give the run's folder.")
-    rows = find_runs(tracker.uri, tracker.experiment, f"attributes.run_id = '{run_id}'")
-    folder = rows["folder"].iloc[0] if len(rows) else None
-    if not isinstance(folder, str) or not (Path(folder) / "run.json").is_file():
-        raise RunError(f"{run_id}: MLflow at {tracker.uri} knows no folder of this run; give the folder itself.")
-    return Path(folder)
-
-
-def of_sweep(sweep: str, runs: Path) -> list[Path]:
-    """Return the run folders of one ``medseg train -m``.
-
-    Raises:
-        RunError: no run has this id; the known ones are listed.
-    """
-    records = {folder: read_record(folder).get("sweep") for folder in run_folders(runs)}
-    found = [folder for folder, known in records.items() if known == sweep]
-    if not found:
-        known_ones = sorted({str(known) for known in records.values() if known})
-        raise RunError(f"--sweep {sweep}: no run of it below {runs}; known sweeps: {', '.join(known_ones) or 'none'}.")
-    return found
-
-
-def of_study(plan: Path, outputs: Path) -> list[Path]:
-    """Return the run folders of a study's latest plan.
-
-    Raises:
-        RunError: there is no plan, or a cell of it is not finished.
-    """
-    results = load(read_plan(plan), outputs)
-    open_ones = [result.cell.name for result in results if result.state != FINISHED]
-    if open_ones:
-        raise RunError(
-            f"study {plan.parent.name}: {len(open_ones)} of {len(results)} cells are not finished (first: "
-            f"{open_ones[0]}); finish them with `medseg study study={plan.parent.name}` or give the runs by folder."
-        )
-    return [result.folder for result in results]
 
 
 def read_runs(folders: Sequence[Path], *, panel: str | None = None) -> list[ComparedRun]:

@@ -33,12 +33,15 @@ from medseg.commands.isolation import (
 )
 from medseg.commands.sweeping import left_to_the_jobs
 from medseg.errors import ConfigError, MedsegError, RunError
+from medseg.journal import better
 
 log = logging.getLogger(__name__)
 
 VERSION_BASE = "1.3"
 OmegaConf.register_new_resolver("sum", lambda *parts: sum(int(part) for part in parts), replace=True)
 """``${sum:1,2}`` in a config: the sum of whole numbers, for instance of channels."""
+OmegaConf.register_new_resolver("better", lambda monitor: better(str(monitor)), replace=True)
+"""``${better:val/dice}`` in a config: whether the ``max`` or the ``min`` of a metric is good."""
 TERMINATED = 143
 
 

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg import ledger, runs
 from medseg.commands.configuration import choices, freeze, run_hydra
-from medseg.commands.members import find_runs, overrides_of
-from medseg.errors import ConfigError
+from medseg.commands.members import Named, divided, find_runs
+from medseg.errors import ConfigError, RunError
 from medseg.selection import check_side
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ FOLDER = "ensembles"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run ``medseg ensemble`` with folders of runs, ``--sweep ID`` or ``--study NAME``, and Hydra overrides."""
-    run_hydra("ensemble", ensemble, overrides_of(arguments))
+    """Run ``medseg ensemble`` with runs, ``--sweep ID`` or ``--study NAME`` as in ``medseg compare``, and overrides."""
+    given = divided(arguments, "ensemble")
+    run_hydra("ensemble", partial(ensemble, given.named), [*given.flags, *given.overrides])
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Outcome:
     patients: Sequence[str]
 
 
-def ensemble(composed: DictConfig) -> Path:
+def ensemble(named: Named, composed: DictConfig) -> Path:
     """Write scores, predictions, overlays, disagreement and record to a folder that reads like a run's."""
     from medseg.evaluation.ensemble import WEIGHTS, Member, check_members
     from medseg.evaluation.gains import Judge
@@ -65,7 +66,7 @@ def ensemble(composed: DictConfig) -> Path:
     if config.weights not in WEIGHTS:
         raise ConfigError(f"weights={config.weights}: choose one of {', '.join(WEIGHTS)}.")
     judge = Judge(config.metric, "mean", config.seed, config.resamples)
-    folders = find_runs(config)
+    folders = _finished(named, config)
     members = [Member(folder, runs.read_record(folder), _split(folder)) for folder in folders]
     check_members(members)
     loaded = [_load(member, config) for member in members]
@@ -82,6 +83,17 @@ def ensemble(composed: DictConfig) -> Path:
     return folder
 
 
+def _finished(named: Named, config: DictConfig) -> list[Path]:
+    """Return the folders of the runs that are named, all of them finished."""
+    outputs, root = Path(config.paths.outputs), Path(config.paths.runs)
+    folders = find_runs(named, "ensemble", outputs=outputs, runs=root)
+    for folder in folders:
+        state = runs.read_record(folder).get("status")
+        if not runs.is_finished(folder):
+            raise RunError(f"{folder}: the run is not finished (status {state}); let it finish, or leave it out.")
+    return folders
+
+
 def _split(folder: Path) -> Any:
     from medseg.data.splits import read_split
 
@@ -89,11 +101,8 @@ def _split(folder: Path) -> Any:
 
 
 def _load(member: "Member", config: DictConfig) -> Loaded:
-    from hydra.utils import instantiate
-
     run = runs.load_run(member.folder, trusted=tuple(config.trusted_targets))
-    module = instantiate(run.config["method"], net=run.net, _recursive_=True)
-    return Loaded(member, module, run.data(), config.device)
+    return Loaded(member, run.module(), run.data(), config.device)
 
 
 def _weights(loaded: Sequence[Loaded], scheme: str, judge: "Judge") -> list[float]:
@@ -135,7 +144,8 @@ def _open(folder: Path, config: DictConfig, members: Sequence["Member"], chosen:
     (folder / "DONE").unlink(missing_ok=True)
     shared = common_config([runs.load_config(member.folder) for member in members])
     OmegaConf.save(OmegaConf.create({**shared, "choices": chosen}), folder / "config.yaml")
-    OmegaConf.save(OmegaConf.create(OmegaConf.to_container(config)), folder / "ensemble.yaml")
+    asked = {**OmegaConf.to_container(config), "runs": [str(member.folder) for member in members]}  # type: ignore[dict-item]
+    OmegaConf.save(OmegaConf.create(asked), folder / "ensemble.yaml")
     common_split(members).write(folder / "split.json")
     runs.write_json(folder / "versions.json", runs.provenance())
 

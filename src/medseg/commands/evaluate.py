@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from medseg import ledger, runs
 from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.errors import ConfigError
 from medseg.targets import check_targets
+from medseg.types import offers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -39,15 +41,16 @@ def evaluate(composed: DictConfig) -> Path:
         raise ConfigError(f"side='{composed.side}' is unknown; choose one of {', '.join(SIDES)}.")
     check_protocol(composed.protocol)
     config = freeze(composed, choices(composed))
-    run = runs.load_run(config.run, trusted=tuple(config.trusted_targets))
+    run = _pruned(runs.load_run(config.run, trusted=tuple(config.trusted_targets)), config.prune)
     other = config.get("data")
     data = run.data() if other is None else _other_data(OmegaConf.to_container(other), run, config)
     side = config.side if other is None else "test"
     if not data.cases(side):
         raise ConfigError(f"side='{side}' of {run.folder} has no case; choose another side.")
     labels = _noted(config, run, data, side, own=other is None)
-    own = other is None and side == "test"
-    folder = run.folder / "evaluations" / f"{data.card.name}-{side}"
+    own = other is None and side == "test" and config.prune is None
+    level = "" if config.prune is None else f"-L{config.prune}"
+    folder = run.folder / "evaluations" / f"{data.card.name}-{side}{level}"
     folder.mkdir(parents=True, exist_ok=True)
     stored = _predictions([run.folder] * (own and runs.is_finished(run.folder)) + [folder])
     if config.protocol == CONTRACT or stored is None:
@@ -58,6 +61,18 @@ def evaluate(composed: DictConfig) -> Path:
     for label in labels:
         log.warning("%s: these scores are of the side %s", label, side)
     return folder
+
+
+def _pruned(run: runs.Run, level: int | None) -> runs.Run:
+    """Return the run with its network cut down to one of its heads; as it is without a level."""
+    if level is None:
+        return run
+    if not offers(run.net, "pruned"):
+        raise ConfigError(f"prune={level}: {type(run.net).__name__} of {run.folder} has one head; prune a net=unetpp.")
+    smaller = run.net.pruned(level)  # type: ignore[operator]
+    counts = [sum(parameter.numel() for parameter in net.parameters()) for net in (smaller, run.net)]
+    log.info("pruned to L%d: %s of %s parameters", level, *(f"{count:,}" for count in counts))
+    return replace(run, net=smaller.eval())
 
 
 def _noted(config: DictConfig, run: runs.Run, data: Any, side: str, *, own: bool) -> tuple[str, ...]:
@@ -83,7 +98,7 @@ def _score(
     from medseg.evaluation.pictures import draw_overlays
     from medseg.evaluation.score import reliability_side, score_side, write_tables
 
-    module = instantiate(run.config["method"], net=run.net, _recursive_=True)
+    module = run.module()
     trainer = instantiate(config.trainer, enable_progress_bar=True, default_root_dir=str(folder))
     scores = score_side(trainer, module, data, side, predictions=folder / "predictions")
     reliability = reliability_side(module, data, side)

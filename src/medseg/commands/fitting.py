@@ -9,7 +9,8 @@ from medseg.commands.configuration import CONF
 from medseg.commands.rehearsal import try_network
 from medseg.data.datamodule import SegmentationData
 from medseg.errors import ConfigError
-from medseg.training.module import SegmentationModule
+from medseg.training.module import LOGGED, SegmentationModule
+from medseg.types import offers
 
 log = logging.getLogger(__name__)
 ROOT_PREPROCESS = "resize"
@@ -37,19 +38,38 @@ def check_fit(config: DictConfig, data: SegmentationData, module: SegmentationMo
             f"data={name} does not use view={chosen.get('view')}; write 'view: ${{view}}' into the dataset's yaml."
         )
     _check_dims(net, name, data, module)
-    if data.is_volume and hasattr(module.net, "prompt"):
+    if data.is_volume and offers(module.net, "prompt"):
         raise ConfigError(f"net={net} is interactive and marks pictures; data={name} holds volumes, use another net.")
     if data.is_volume:
         _check_preprocess(config, name)
     try_network(config, data, module)
 
 
+def check_annotated(data: SegmentationData, module: SegmentationModule) -> None:
+    """Refuse cases that annotate some classes only where no loss of ours judges the network.
+
+    Raises:
+        ConfigError: the network learns in a way of its own that needs every class, and some cases lack some.
+    """
+    net = module.net
+    if (offers(net, "losses") or offers(net, "fit")) and data.partly_annotated("train", "val"):
+        raise ConfigError(
+            f"net={type(net).__name__} takes what is not in a mask for background, and some cases of "
+            f"data={data.card.name} annotate some classes only (manifest column 'annotated'); use a network with one "
+            "of conf/loss, such as net=unet, or leave these cases out of the manifest."
+        )
+
+
 def check_selection(config: DictConfig, data: SegmentationData) -> None:
     """Refuse to choose by validation scores where no case is there to give any.
 
     Raises:
-        ConfigError: a callback watches ``val/...`` and the validation side is empty.
+        ConfigError: ``monitor`` is nothing that an epoch logs, or a callback watches ``val/...`` and the validation
+            side is empty.
     """
+    logged = ("train/loss", "val/loss", *(f"val/{name}" for name in LOGGED))
+    if config.monitor not in logged:
+        raise ConfigError(f"monitor={config.monitor} is not logged by an epoch; choose one of {', '.join(logged)}.")
     if data.cases("val"):
         return
     if str(config.scheduler.get("monitor", "")).startswith("val/"):

@@ -12,7 +12,7 @@ from medseg.commands.assembly import Parts
 from medseg.data.datamodule import SegmentationData
 from medseg.data.dataset import collate
 from medseg.training.cost import gigaflops, milliseconds, parameter_counts
-from medseg.types import Batch
+from medseg.types import Batch, offers
 
 LOOKED_AT = 16
 """Training samples among which one that shows an object is sought: some systems do nothing without."""
@@ -28,7 +28,7 @@ def kind_of(net: nn.Module) -> str:
 def interaction_of(net: nn.Module) -> str:
     """Return what a user gives the network beside the image: its own words in ``interaction``, or ``none``."""
     said = str(getattr(net, "interaction", "") or "")
-    return said or (MARKED if hasattr(net, "prompt") else "none")
+    return said or (MARKED if offers(net, "prompt") else "none")
 
 
 def forward_cost(parts: Parts) -> tuple[float | None, float]:
@@ -64,7 +64,7 @@ def one_image(data: SegmentationData) -> Batch:
 def _answer(module: Any, batch: Batch, device: torch.device) -> Callable[[], object]:
     """Return what takes the batch through the network."""
     image, net = batch["image"].to(device), module.net
-    if not hasattr(net, "prompt"):
+    if not offers(net, "prompt"):
         return lambda: module(image)
     mask = batch["mask"][0].numpy().astype(np.uint8)
     points = [net.prompt(mask, rng.generator(0, "marks"), jitter=False)]

@@ -19,7 +19,7 @@ from medseg.commands.configuration import TERMINATED
 from medseg.data.workers import usable_cores
 from medseg.errors import ConfigError
 from medseg.report.cells import FINISHED, PlannedCell, state_of
-from medseg.studies import Sweep
+from medseg.studies.cells import Sweep
 
 TRAIN = (sys.executable, "-m", "medseg", "train", "-m")
 PAUSE = 1.0

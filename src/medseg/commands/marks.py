@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from medseg import ledger, runs
 from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.errors import ConfigError
+from medseg.selection import check_side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,7 @@ def marks(composed: DictConfig) -> Path:
     """Score the test side for every deviation, write ``marks.csv`` and ``marks.png`` below the run, print the curve."""
     from hydra.utils import instantiate
 
+    from medseg.evaluation.pictures import flags
     from medseg.report.marks import draw_marks, marks_summary
 
     config = freeze(composed, choices(composed))
@@ -76,17 +78,17 @@ def marks(composed: DictConfig) -> Path:
             "run of a network with marks, for instance net=mgunet."
         )
     data = run.data()
+    labels = check_side(run.record, data.split, "test", allow=False, patients=data.patients())
     ledger.append(ledger.path_in(config.paths.outputs), ledger.access("marks", [run.record]))
     folder = run.folder / "evaluations" / "marks"
     folder.mkdir(parents=True, exist_ok=True)
-    module = instantiate(run.config["method"], net=run.net, _recursive_=True)
     trainer = instantiate(config.trainer, enable_progress_bar=False, default_root_dir=str(folder))
-    frame = _scores(trainer, module, data, sorted(deviations))
+    frame = _scores(trainer, run.module(), data, sorted(deviations))
     _write(frame, folder / "marks.csv")
     rows = marks_summary(frame)
     trained = getattr(run.net.prompt, "deviation", None) if list(run.net.parameters()) else None
-    flags = ["SYNTHETIC"] * data.card.synthetic + ["LEAKY SPLIT"] * data.split.leaky
-    draw_marks(rows, folder / "marks.png", title=str(run.record["name"]), trained=trained, flags=flags)
+    said = (*flags(data), *labels)
+    draw_marks(rows, folder / "marks.png", title=str(run.record["name"]), trained=trained, flags=said)
     _show(rows, folder, str(run.record["name"]))
     return folder
 

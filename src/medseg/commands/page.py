@@ -14,7 +14,7 @@ from medseg.commands.study_runs import StudyRuns
 from medseg.errors import ConfigError
 from medseg.report.cells import FINISHED
 from medseg.report.html.energy import Power
-from medseg.report.html.material import Arm, Material, flags_of
+from medseg.report.html.material import Arm, Material, run_flags
 from medseg.report.html.write import write_page
 from medseg.report.tables import Table
 from medseg.stats.comparison import Comparison
@@ -91,7 +91,7 @@ def comparison_page(
 
 
 def _flags(arms: Sequence[Arm]) -> tuple[str, ...]:
-    return flags_of([run.record for arm in arms for run in arm.runs])
+    return run_flags([run.record for arm in arms for run in arm.runs])
 
 
 def _ledger(config: DictConfig) -> Path:

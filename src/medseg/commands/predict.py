@@ -11,12 +11,14 @@ from rich.progress import track
 from medseg import runs
 from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.errors import ConfigError, DataError
+from medseg.types import offers
 
 if TYPE_CHECKING:
     import numpy as np
 
     from medseg.data.cases import Case
     from medseg.data.datamodule import SegmentationData
+    from medseg.data.volumes.grid import Grid
 
 log = logging.getLogger(__name__)
 FORMATS = ("mask", "dicom_seg")
@@ -42,7 +44,7 @@ def predict(composed: DictConfig) -> Path:
     if config.format not in FORMATS:
         raise ConfigError(f"format={config.format}: choose one of {', '.join(FORMATS)}.")
     run = runs.load_run(config.run, trusted=tuple(config.trusted_targets))
-    if hasattr(run.net, "prompt") and not config.unmarked:
+    if offers(run.net, "prompt") and not config.unmarked:
         raise ConfigError(
             f"{run.folder}: {run.record['choices']['net']} is interactive, a person has to mark the object; "
             "unmarked=true predicts without marks, below what its scores say."
@@ -78,23 +80,23 @@ def _predict_case(
     """Predict one case and write its label map."""
     from medseg.data.files import read_pictures
     from medseg.data.missing import available_channels
+    from medseg.data.predictions import save_prediction
 
     channels = data.card.in_channels
-    available = available_channels(case, channels=channels)
-    if not data.is_volume:
-        image = read_pictures(case, channels=channels)
-        labels = predictor(image, available=available, case_id=case.id)
-        data.write_labels(target / f"{case.id}.png", labels)
-        return
-    from medseg.data.predictions import save_prediction
-    from medseg.data.volumes.cases import read_volume_case
+    grid: Grid | None = None
+    if data.is_volume:
+        from medseg.data.volumes.cases import read_volume_case
 
-    volume = read_volume_case(case, channels=channels, labels=data.labels)
-    labels = predictor(volume.image, spacing=volume.grid.spacing, available=available)
-    if form == "mask":
+        volume = read_volume_case(case, channels=channels, labels=data.labels)
+        image, grid = volume.image, volume.grid
+    else:
+        image = read_pictures(case, channels=channels)
+    spacing, available = None if grid is None else grid.spacing, available_channels(case, channels=channels)
+    labels = predictor(image, spacing=spacing, available=available, case_id=case.id)
+    if grid is None or form == "mask":
         save_prediction(target, case, labels, declared=data.labels)
         return
     from medseg.data.volumes.dicom import write_dicom_seg
 
     reference = next(path for path in case.images if path is not None)
-    write_dicom_seg(target / f"{case.id}.dcm", labels, volume.grid, reference=reference, names=data.card.classes)
+    write_dicom_seg(target / f"{case.id}.dcm", labels, grid, reference=reference, names=data.card.classes)

@@ -3,7 +3,6 @@
 import copy
 import logging
 import time
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from medseg.data.datamodule import SegmentationData
 from medseg.data.dataset import collate
 from medseg.data.workers import choose_workers, usable_cores
 from medseg.training.module import SegmentationModule
+from medseg.types import Batch
 
 log = logging.getLogger(__name__)
 SAMPLES = 8
@@ -29,7 +29,7 @@ def probe_workers(data: SegmentationData, module: SegmentationModule) -> int:
     samples = [dataset[number] for number in range(count)]
     batch_seconds = (time.perf_counter() - started) / count * data.batch_size
     batch = collate([samples[number % count] for number in range(data.batch_size)])
-    step_seconds = _step_seconds(module, batch["image"])
+    step_seconds = _step_seconds(module, batch)
     cores = usable_cores()
     workers = choose_workers(batch_seconds, step_seconds, cores)
     log.info(
@@ -39,20 +39,18 @@ def probe_workers(data: SegmentationData, module: SegmentationModule) -> int:
     return workers
 
 
-def _step_seconds(module: SegmentationModule, image: torch.Tensor) -> float:
-    """Return the seconds of a forward and backward pass of a copy of the network; the second of two counts."""
+def _step_seconds(module: SegmentationModule, batch: Batch) -> float:
+    """Return the seconds of a forward and backward pass of a copy of the module; the second of two counts."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     seconds = 0.0
     with torch.random.fork_rng():
-        net = copy.deepcopy(module.net).to(device).train()
-        image = image.to(device)
-        if not any(parameter.requires_grad for parameter in net.parameters()):
+        copied = copy.deepcopy(module).to(device).train()
+        if module.plain_samples or not any(parameter.requires_grad for parameter in copied.parameters()):
             return seconds
+        moved = copied.transfer_batch_to_device(batch, device, 0)
         for _ in range(2):
             started = time.perf_counter()
-            output = net(image)
-            first: Any = getattr(output, "fused", output[0] if isinstance(output, list | tuple) else output)
-            first.float().mean().backward()
+            copied.loss_of(moved).backward()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - started

@@ -12,13 +12,15 @@ from pandas import DataFrame
 from medseg import ledger, runs
 from medseg.commands.assembly import Parts
 from medseg.commands.forward_cost import forward_cost, interaction_of, kind_of
-from medseg.commands.systems import system_of
+from medseg.commands.systems import system_in
 from medseg.evaluation.pictures import draw_curves, draw_overlays
 from medseg.evaluation.score import reliability_side, score_side, write_tables
+from medseg.journal import read_journal
 from medseg.mirror import mirror_run, start_run
 from medseg.selection import selection_of
 from medseg.stats.aggregate import headline
 from medseg.training.cost import PeakMemory, parameter_counts
+from medseg.types import offers
 
 
 class Recording:
@@ -42,7 +44,7 @@ class Recording:
         config, data, net = self.config, self.parts.data, self.parts.module.net
         parameters, trainable = parameter_counts(net)
         card = data.card
-        system = system_of(config["choices"].get("net", ""))
+        system = system_in(config)
         return {
             "name": runs.run_name(config),
             "key": runs.run_key(config),
@@ -68,7 +70,7 @@ class Recording:
                 "kind": kind_of(net),
                 "system": system.name,
                 "design": system.design,
-                "interactive": hasattr(net, "prompt"),
+                "interactive": offers(net, "prompt"),
                 "interaction": interaction_of(net),
                 "reading": getattr(net, "READING", ""),
             },
@@ -82,7 +84,7 @@ class Recording:
             return
         before = runs.read_record(self.folder) if (self.folder / "run.json").exists() else {}
         self.record["started"] = before.get("started", self.record["started"])
-        self._earlier_seconds = float(before.get("cost", {}).get("fit_seconds", 0.0))
+        self._earlier_seconds = self._spent_before(before)
         OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
         self.parts.data.split.write(self.folder / "split.json")
         runs.write_json(self.folder / "versions.json", runs.provenance())
@@ -91,6 +93,13 @@ class Recording:
         start_run(self.folder, self.parts.tracker)
         self.record["mlflow"] = self.parts.tracker.link()
         self._write()
+
+    def _spent_before(self, before: dict[str, Any]) -> float:
+        """Return the seconds of training that an interrupted start of this run has spent on epochs that are kept."""
+        path = self.folder / "metrics.jsonl"
+        rows = read_journal(path) if path.exists() else []
+        epochs = sum(float(row["metrics"].get("system/epoch_seconds", 0.0)) for row in rows)
+        return max(epochs, float(before.get("cost", {}).get("fit_seconds", 0.0)))
 
     def fitted(self) -> None:
         """Note what the training cost, and what an image costs now."""

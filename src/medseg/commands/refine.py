@@ -67,8 +67,7 @@ def refine(composed: DictConfig) -> Path:
     run = runs.load_run(config.run, trusted=trusted)
     data = run.data()
     _check(run, data, tta)
-    module = instantiate(run.config["method"], net=run.net, _recursive_=True)
-    work = Work(run, module, data, judge, config.device)
+    work = Work(run, run.module(), data, judge, config.device)
     choice = _choose(work, tta, steps)
     folder = run.folder / "evaluations" / REFINED
     folder.mkdir(parents=True, exist_ok=True)

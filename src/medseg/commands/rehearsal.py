@@ -1,5 +1,6 @@
 """A rehearsal on zeros before any data are read: the network answers in the right shape, and the loss can judge it."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -9,16 +10,22 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from medseg.commands.idle import FITTED, mention_idle
 from medseg.data.datamodule import SegmentationData
 from medseg.data.preprocess import Preprocess
 from medseg.errors import ConfigError
-from medseg.losses.combine import training_loss
+from medseg.losses.combine import DeepSupervision, training_loss
+from medseg.losses.truth import Truth
 from medseg.training.module import SegmentationModule
+from medseg.types import DeepOutput, StructureOutput, offers
 
+log = logging.getLogger(__name__)
 LARGEST = {2: 256, 3: 64}
 """Side in pixels or voxels above which an image is rehearsed smaller, by the number of axes."""
 SMALL = {2: 64, 3: 32}
-"""The same in train mode, which takes two images."""
+"""The same in train mode, which takes up to two images."""
+STEPS = 1000
+"""Length of the training that a schedule is tried for."""
 MISTAKES = (
     ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError,
     ValueError,
@@ -36,23 +43,36 @@ def try_network(config: DictConfig, data: SegmentationData, module: Segmentation
         ConfigError: the network fails, or answers in another shape than logits (B, K, *S); the loss fails on them.
     """
     stage = _Stage(config, data, module)
-    if hasattr(module.net, "fit"):
+    _refuse_other_method(stage.net, module)
+    if module.plain_samples:
+        mention_idle(config, FITTED, why=f"net={stage.net} is fitted without gradients")
+    elif offers(module.net, "losses"):
+        mention_idle(config, ["loss"], why=f"net={stage.net} learns by losses of its own")
+    if offers(module.net, "fit"):
         return
-    _refuse_nothing_to_learn(stage.net, module)
+    if not module.plain_samples:
+        stage.check_optimizer()
     size = _seen(data)
     with _unchanged(module):
         module.eval()
         _try(_sizes(size, LARGEST), stage.check_answer)
-        if hasattr(module.net, "losses") or not any(p.requires_grad for p in module.net.parameters()):
+        if offers(module.net, "losses") or not any(p.requires_grad for p in module.net.parameters()):
             return
         module.train()
         _try(_sizes(size, SMALL), stage.check_loss)
 
 
-def _refuse_nothing_to_learn(net: str, module: SegmentationModule) -> None:
+def _refuse_other_method(net: str, module: SegmentationModule) -> None:
+    """Refuse a network that does not learn in the way of the chosen method, before any data are read."""
     from medseg.training.fitted import FittedModule
 
-    if not isinstance(module, FittedModule) and not any(p.requires_grad for p in module.net.parameters()):
+    learns = any(parameter.requires_grad for parameter in module.net.parameters())
+    if isinstance(module, FittedModule):
+        if learns and not offers(module.net, "fit"):
+            raise ConfigError(
+                f"net={net} learns by gradients, and method=fitted would score it as it starts; use method=supervised."
+            )
+    elif offers(module.net, "fit") or not learns:
         raise ConfigError(f"net={net} has no parameter that learns by gradients; use method=fitted with it.")
 
 
@@ -97,9 +117,11 @@ class _Stage:
     """What is rehearsed, with the names that messages need."""
 
     def __init__(self, config: DictConfig, data: SegmentationData, module: SegmentationModule) -> None:
+        self.config = config
         self.module, self.channels, self.classes = module, data.input_channels, data.card.num_classes
         self.net, self.loss = config.choices.get("net", "?"), config.choices.get("loss", "?")
         self.data = config.choices.get("data", data.card.name)
+        self.images = 1 if data.batch_size == 1 else 2  # a norm over the batch may need more than one image
 
     def answer(self, image: Tensor) -> Any:
         """Return what the network makes of images."""
@@ -134,18 +156,45 @@ class _Stage:
 
     def check_loss(self, size: tuple[int, ...]) -> None:
         """Refuse a loss that cannot judge the answer in train mode against a mask of every class."""
-        output = self.answer(torch.zeros(2, self.channels, *size))
-        mask = (torch.arange(2 * prod(size)) % self.classes).view(2, *size)
+        output = self.answer(torch.zeros(self.images, self.channels, *size))
+        mask = (torch.arange(self.images * prod(size)) % self.classes).view(self.images, *size)
         weight = None if getattr(self.module.loss, "weight_map", None) is None else torch.ones(mask.shape)
         try:
-            value = training_loss(output, mask, self.module.loss, weight)
+            value = training_loss(output, Truth(mask, weight), self.module.loss)
         except MISTAKES as error:
             raise ConfigError(
                 f"loss={self.loss} cannot judge what net={self.net} returns in train mode, a {type(output).__name__}, "
                 f"against masks of {self.classes} classes: {_reason(error)}; change loss.* or the network."
             ) from error
+        if isinstance(output, StructureOutput):
+            mention_idle(
+                self.config, ["loss"], why=f"net={self.net} learns overlapping structures by a loss of its own"
+            )
+        self._mention_own_weights(output)
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise ConfigError(f"loss={self.loss} returns {type(value).__name__} instead of one number; average it.")
+
+    def check_optimizer(self) -> None:
+        """Refuse an optimizer or a schedule that cannot be built from its arguments."""
+        chosen = self.config.choices
+        try:
+            self.module.optimized(STEPS)
+        except MISTAKES as error:
+            raise ConfigError(
+                f"optimizer={chosen.get('optimizer')} with scheduler={chosen.get('scheduler')} cannot be built: "
+                f"{_reason(error)}; change optimizer.* or scheduler.*."
+            ) from error
+
+    def _mention_own_weights(self, output: Any) -> None:
+        loss = self.module.loss
+        if not isinstance(loss, DeepSupervision) or not isinstance(output, DeepOutput) or output.weights is None:
+            return
+        wanted, own = loss.level_weights(len(output.maps)), list(output.weights)
+        if any(abs(one - other) > 1e-6 for one, other in zip(wanted, own, strict=True)):
+            log.warning(
+                "loss=%s weighs the maps of deep supervision (loss.levels=%s); net=%s has weights of its own, %s, and "
+                "they are used", self.loss, loss.levels, self.net, [round(each, 3) for each in own],
+            )  # fmt: skip
 
 
 def _reason(error: BaseException) -> str:

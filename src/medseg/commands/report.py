@@ -21,12 +21,12 @@ from medseg.report.architectures_figure import draw_costs
 from medseg.report.caption import facts
 from medseg.report.cells import Plan, Result, options_of, read_plan
 from medseg.report.comparison import comparison_tables
-from medseg.report.html.material import flags_of
+from medseg.report.html.material import run_flags
 from medseg.report.nested import nested_tables
 from medseg.report.table1 import panels, read_published
 from medseg.report.table_figure import draw
 from medseg.report.tables import LATEX_HEAD, Table, latex, long_text, markdown
-from medseg.studies import Study, find_study, read_study
+from medseg.studies.file import Study, find_study, read_study
 
 USAGE = """usage: medseg report study=NAME [data=NAME] [preset=NAME] [paths.outputs=DIR] [tracking=csv]
 
@@ -102,7 +102,7 @@ def write_tables(runs: StudyRuns) -> tuple[dict[str, Path], list[Table]]:
     draw(tables, files["png"], heading=study.title)
     if study.table == "architectures":
         files["cost"] = folder / f"{study.name}_cost.png"
-        flags = flags_of([result.record for result in runs.results if result.record])
+        flags = run_flags([result.record for result in runs.results if result.record])
         draw_costs(tables, files["cost"], heading=study.title, flags=flags)
     return files, tables
 

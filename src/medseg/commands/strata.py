@@ -13,6 +13,7 @@ from medseg.data.splits import Split, read_split
 from medseg.errors import ConfigError, DataError, RunError
 from medseg.selection import check_side
 from medseg.stats.case_table import check_case_table, read_case_table
+from medseg.stats.flags import flags_of
 from medseg.stats.strata import dividing_columns, strata, stratum_names
 from medseg.stats.table import read_scores
 from medseg.stats.taxonomy import Rules, classify, failure_counts, worst_cases
@@ -113,7 +114,7 @@ def _scored(config: DictConfig) -> Scored:
     labels: tuple[str, ...] = ()
     if own:
         labels = check_side(record, split, side, allow=bool(config.allow_selection_side))
-    remarks = ["SYNTHETIC"] * (own and record["data"]["synthetic"]) + ["LEAKY SPLIT"] * bool(frame["leaky"].any())
+    remarks = flags_of(synthetic=own and record["data"]["synthetic"], leaky=bool(frame["leaky"].any()))
     elsewhere: dict[str, str] = {} if own else {"dataset": str(config.evaluation), "split": _hash_of(frame)}
     ledger.append(ledger.path_in(config.paths.outputs), ledger.access("strata", [record], side=side, **elsewhere))
     return Scored(folder, record, frame, cases, own, (*remarks, *labels))

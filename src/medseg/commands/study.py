@@ -14,7 +14,8 @@ from medseg.commands.jobs import LOGS, Job, number_of_workers, run_jobs
 from medseg.commands.report import PLANS, publish, settings
 from medseg.errors import RunError
 from medseg.report.cells import FINISHED, Plan, PlannedCell, state_of, write_plan
-from medseg.studies import Cell, Sweep, expand, find_study, read_study
+from medseg.studies.cells import Cell, Sweep, expand
+from medseg.studies.file import find_study, read_study
 
 USAGE = """usage: medseg study study=NAME [preset=NAME] [data=NAME] [seeds=0,1] [workers=auto] [key=value ...]
 

@@ -12,7 +12,7 @@ from medseg.report.html.material import Arm, Trained
 from medseg.stats.comparison import compare
 from medseg.stats.evidence import COMMON, Training, gather
 from medseg.stats.gate import Settings
-from medseg.studies import Study
+from medseg.studies.file import Study
 
 MOST_METHODS = 20
 """Above this a study's page compares nothing by itself: hundreds of pairs say little, and take long."""

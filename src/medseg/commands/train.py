@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg import runs
 from medseg.commands.configuration import choices, freeze, run_hydra
+from medseg.errors import ConfigError, RunError
 from medseg.targets import check_targets
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def train(composed: DictConfig) -> Path:
     """Train what the config says and return the run's folder; a finished run is reused when ``resume`` is set."""
+    if composed.folder is not None:
+        raise ConfigError(
+            f"folder={composed.folder}: a run names its own folder; set paths.outputs, study or name instead."
+        )
     folder = _folder(composed)
     composed = composed.copy()
     composed.folder = str(folder)
@@ -78,6 +83,12 @@ def _fit_and_score(config: DictConfig, folder: Path) -> None:
         best_weights(parts, folder)
         recording.score()
         recording.finish(time.perf_counter() - started)
-    except BaseException:
+    except BaseException as error:
         recording.failed()
+        if isinstance(error, torch.OutOfMemoryError):
+            raise RunError(
+                f"{folder}: the GPU has not enough memory ({str(error).split('. ')[0]}); lower data.batch_size (with "
+                "trainer.accumulate_grad_batches the steps stay as large), preprocess.size or view.size, or set "
+                "trainer.precision=bf16-mixed"
+            ) from error
         raise

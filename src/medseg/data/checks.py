@@ -1,13 +1,40 @@
-"""What must hold of a list of cases before anything is trained on it."""
+"""What must hold of settings and of a list of cases before anything is trained on them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medseg.data.cases import Case, annotated_classes
 from medseg.data.files import read_case
-from medseg.errors import DataError
+from medseg.data.preprocess import Preprocess
+from medseg.errors import ConfigError, DataError
+from medseg.types import IGNORE, DataCard
+
+if TYPE_CHECKING:
+    from medseg.data.volumes.preprocess import VolumePreprocess
+
+
+def check_settings(card: DataCard, *, preprocess: "Preprocess | VolumePreprocess", labels: Mapping[int, int]) -> None:
+    """Check that preprocessing and labels fit the card, before a file is read.
+
+    Raises:
+        ConfigError: pictures are preprocessed as volumes or the reverse, or a mask value means an unknown class.
+    """
+    is_volume = card.spatial_dims == 3
+    if is_volume == isinstance(preprocess, Preprocess):
+        wanted = "medseg.data.volumes.preprocess.VolumePreprocess" if is_volume else "the group preprocess"
+        raise ConfigError(
+            f"data.preprocess of '{card.name}' is {type(preprocess).__name__}, data.card.spatial_dims="
+            f"{card.spatial_dims} needs {wanted}."
+        )
+    strange = [index for index in labels.values() if index not in {*range(card.num_classes), IGNORE}]
+    if strange:
+        raise ConfigError(
+            f"data.labels of '{card.name}' names class {strange[0]}; there are 0 to {card.num_classes - 1}, and "
+            f"{IGNORE} for pixels without a label."
+        )
 
 
 def check_list(cases: Sequence[Case], *, name: str) -> None:

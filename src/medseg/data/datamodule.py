@@ -1,11 +1,9 @@
 """Source, split, cache, view and loaders behind Lightning's datamodule interface."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 from lightning import LightningDataModule
@@ -14,26 +12,24 @@ from torch.utils.data import DataLoader, Dataset
 
 from medseg.data import predictions
 from medseg.data.augment.contract import Augmentation
-from medseg.data.cache import Reading, content_hashes, dataset_digest, open_cache
-from medseg.data.cases import Case, annotated_classes, by_id
-from medseg.data.checks import check_annotated, check_list
-from medseg.data.dataset import CaseDataset, Side, Store, collate, normalisation
-from medseg.data.files import read_case, read_mask, write_mask
+from medseg.data.cache import Reading
+from medseg.data.cases import Case, annotated_classes
+from medseg.data.checks import check_settings
+from medseg.data.dataset import CaseDataset, Side, normalisation
+from medseg.data.files import read_case
+from medseg.data.loading import checked_workers, loader
 from medseg.data.missing import Missing
+from medseg.data.prepared import Prepared, Source, Splitter, prepare
 from medseg.data.preprocess import Preprocess
-from medseg.data.sampler import EpochSampler
-from medseg.data.splits import SIDES, Split
-from medseg.data.summary import side_figures
+from medseg.data.splits import Split
+from medseg.data.summary import summary
 from medseg.data.views import View, default
 from medseg.data.weight_maps import WeightMap, WeightStore, open_weights
 from medseg.errors import ConfigError
-from medseg.rng import derive
 from medseg.types import IGNORE, Batch, DataCard, Geometry, Sample
 
 if TYPE_CHECKING:
     from medseg.data.volumes.preprocess import VolumePreprocess
-
-Splitter = Callable[[Sequence[Case]], tuple[list[Case], Split]]
 
 
 class SegmentationData(LightningDataModule):
@@ -67,7 +63,8 @@ class SegmentationData(LightningDataModule):
         digest: of the dataset's files and patients.
         weight_map: makes the pixel weights that the loss wants, which then are in every batch of the sides train and
             val as ``weight``; None, or set by whoever knows the loss before the data are prepared.
-        full_batches: whether training leaves out a last batch that is not full; what fits without gradients does not.
+        plain_samples: whether training samples are not augmented, and no last batch is left out; for what is fitted
+            without gradients.
 
     Everything that needs the files prepares them on first use.
 
@@ -79,7 +76,7 @@ class SegmentationData(LightningDataModule):
         self,
         *,
         card: DataCard,
-        source: Callable[[], list[Case]],
+        source: Source,
         split: Splitter,
         preprocess: "Preprocess | VolumePreprocess",
         augment: Augmentation,
@@ -98,11 +95,7 @@ class SegmentationData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.auto_workers = num_workers == "auto"
-        workers = 0 if self.auto_workers else num_workers
-        if batch_size < 1 or not isinstance(workers, int) or workers < 0:
-            raise ConfigError(
-                f"data.batch_size={batch_size}, data.num_workers={num_workers}: need >= 1 and >= 0 (or auto)."
-            )
+        workers = checked_workers(num_workers, batch_size=batch_size)
         self.card, self.source, self.splitter = card, source, split
         self.preprocess, self.augment = preprocess, augment
         self.batch_size, self.num_workers, self.seed = batch_size, workers, seed
@@ -112,30 +105,13 @@ class SegmentationData(LightningDataModule):
         self.threshold, self.cache_limit_gb = threshold, cache_limit_gb
         self.view = view or default(dims=card.spatial_dims, samples=f"in_{card.spatial_dims}d", size=card.patch)
         self.missing = missing or Missing()
-        self._check()
+        check_settings(card, preprocess=preprocess, labels=self.labels)
+        self.view.check(card.spatial_dims, name=card.name)
+        self.missing.check_channels(card.in_channels)
         self.weight_map: WeightMap | None = None
-        self.full_batches = True
+        self.plain_samples = False
         self._weights: WeightStore | None = None
-        self._state: tuple[Split, str, dict[str, Case], Store] | None = None
-
-    def _check(self) -> None:
-        """Refuse what does not fit together, before a file is read."""
-        name = self.card.name
-        if self.is_volume == isinstance(self.preprocess, Preprocess):
-            wanted = "medseg.data.volumes.preprocess.VolumePreprocess" if self.is_volume else "the group preprocess"
-            raise ConfigError(
-                f"data.preprocess of '{name}' is {type(self.preprocess).__name__}, data.card.spatial_dims="
-                f"{self.card.spatial_dims} needs {wanted}."
-            )
-        known = {*range(self.card.num_classes), IGNORE}
-        strange = [index for index in self.labels.values() if index not in known]
-        if strange:
-            raise ConfigError(
-                f"data.labels of '{name}' names class {strange[0]}; there are 0 to {self.card.num_classes - 1}, and "
-                f"{IGNORE} for pixels without a label."
-            )
-        self.view.check(self.card.spatial_dims, name=name)
-        self.missing.check_channels(self.card.in_channels)
+        self._prepared: Prepared | None = None
 
     @property
     def is_volume(self) -> bool:
@@ -149,40 +125,24 @@ class SegmentationData(LightningDataModule):
 
     def prepare_data(self) -> None:
         """List, check, split and cache the cases; safe when several processes call it at once."""
-        self._prepared()
+        _ = self.prepared
         self._weighted()
 
     def setup(self, stage: str | None = None) -> None:
         """Do the same in this process; a cache that is there is only opened."""
-        self._prepared()
-        self._weighted()
+        self.prepare_data()
 
-    def _prepared(self) -> tuple[Split, str, dict[str, Case], Store]:
-        if self._state is None:
-            listed = self.source()
-            check_list(listed, name=self.card.name)
-            check_annotated(listed, classes=self.card.classes, name=self.card.name)
-            originals = self.missing.select(listed, channels=self.card.channels, name=self.card.name)
-            hashes = content_hashes(originals)
-            cases, split = self.splitter(originals)
-            self._state = split, dataset_digest(originals, hashes), by_id(cases), self._opened(cases, hashes)
-        return self._state
-
-    def _opened(self, cases: Sequence[Case], hashes: Mapping[Path, str]) -> Store:
-        classes = tuple(self.card.classes)
-        reading = Reading(self.preprocess, self.card.in_channels, self.labels, self.threshold, classes)
-        given: dict[str, Any] = {
-            "reading": reading,
-            "root": self.cache_root,
-            "hashes": hashes,
-            "name": self.card.name,
-            "limit_gb": self.cache_limit_gb,
-        }
-        if not self.is_volume:
-            return open_cache(cases, **given)
-        from medseg.data.volumes.cache import open_volume_cache
-
-        return open_volume_cache(cases, **given)
+    @property
+    def prepared(self) -> Prepared:
+        """Split, digest, cases and store, made on first use."""
+        if self._prepared is None:
+            classes = tuple(self.card.classes)
+            self._prepared = prepare(
+                self.source, self.splitter, card=self.card, missing=self.missing,
+                reading=Reading(self.preprocess, self.card.in_channels, self.labels, self.threshold, classes),
+                root=self.cache_root, limit_gb=self.cache_limit_gb,
+            )  # fmt: skip
+        return self._prepared
 
     def _weighted(self) -> WeightStore | None:
         """Return the pixel weights of all cases, None where the loss wants none."""
@@ -193,32 +153,30 @@ class SegmentationData(LightningDataModule):
                 f"view: slices of data={self.card.name} carry no pixel weights, which the loss wants; use "
                 "view=patches, or another loss."
             )
-        _, _, cases, store = self._prepared()
         self._weights = open_weights(
-            store,  # type: ignore[arg-type]  # both caches have a folder
-            list(cases), self.weight_map, root=self.cache_root, name=self.card.name, limit_gb=self.cache_limit_gb,
+            self.prepared.store,  # type: ignore[arg-type]  # both caches have a folder
+            list(self.prepared.cases), self.weight_map,
+            root=self.cache_root, name=self.card.name, limit_gb=self.cache_limit_gb,
         )  # fmt: skip
         return self._weights
 
     @property
     def split(self) -> Split:
         """Which case serves which side."""
-        return self._prepared()[0]
+        return self.prepared.split
 
     def declare_leaky(self) -> None:
         """Flag the split as leaky, for instance after an audit whose findings were allowed: every output says so."""
-        split, *rest = self._prepared()
-        self._state = (replace(split, leaky=True), *rest)  # type: ignore[assignment]
+        self._prepared = self.prepared.leaky()
 
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the dataset's ids, files and patients, the same for every split and recipe."""
-        return self._prepared()[1]
+        return self.prepared.digest
 
     def cases(self, side: str) -> list[Case]:
         """Return the cases of ``train``, ``val`` or ``test``; ``Batch["index"]`` counts in this list."""
-        split, _, cases, _ = self._prepared()
-        return [cases[identifier] for identifier in split.sides[side]]
+        return self.prepared.of(side)
 
     def partly_annotated(self, *sides: str) -> bool:
         """Return whether some case of these sides does not annotate every class."""
@@ -227,7 +185,7 @@ class SegmentationData(LightningDataModule):
 
     def patients(self) -> dict[str, str]:
         """Return the patient of every case by its id, of all sides."""
-        return {identifier: case.patient for identifier, case in self._prepared()[2].items()}
+        return {identifier: case.patient for identifier, case in self.prepared.cases.items()}
 
     def read(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
         """Return native image and label map (uint8) of a case, decoded from its files.
@@ -242,21 +200,13 @@ class SegmentationData(LightningDataModule):
             return volume.image, volume.labels
         return read_case(case, channels=self.card.in_channels, labels=self.labels, threshold=self.threshold)
 
-    def write_labels(self, path: Path, labels: np.ndarray) -> None:
-        """Write a label map (H, W) as PNG in the encoding of the dataset's own masks, for instance 0 and 255."""
-        write_mask(path, predictions.file_values(labels, self.labels))
-
-    def read_labels(self, path: Path) -> np.ndarray:
-        """Return the label map uint8 (H, W) that :meth:`write_labels` wrote."""
-        return read_mask(path, labels=self.labels)
-
     def save_prediction(self, folder: Path, case: str, labels: np.ndarray) -> Path:
         """Write the native label map of a case: PNG, or NIfTI with the geometry of the case's first image."""
-        return predictions.save_prediction(folder, self._prepared()[2][case], labels, declared=self.labels)
+        return predictions.save_prediction(folder, self.prepared.cases[case], labels, declared=self.labels)
 
     def load_prediction(self, folder: Path, case: str) -> np.ndarray:
         """Return the native label map, uint8, that :meth:`save_prediction` wrote."""
-        found = self._prepared()[2][case]
+        found = self.prepared.cases[case]
         return predictions.load_prediction(folder, found, declared=self.labels, spatial_dims=self.card.spatial_dims)
 
     def network_input(
@@ -278,7 +228,7 @@ class SegmentationData(LightningDataModule):
         there = np.ones(self.card.in_channels, bool) if available is None else available
         if isinstance(self.preprocess, Preprocess):
             small, _, geometry = self.preprocess.do(image, case_id=case_id)
-            small = normalisation(self.mean, self.std, channels=self.card.in_channels)(small)
+            small = self._normalisation()(small)
         else:
             small, _, geometry = self.preprocess.do(image, None, spacing=spacing or (1.0, 1.0, 1.0), available=there)
             # As the cache would have kept it.
@@ -289,20 +239,20 @@ class SegmentationData(LightningDataModule):
         """Return what the network sees at once, for instance to count its operations."""
         if isinstance(self.preprocess, Preprocess):
             return self.view.input_size(self.preprocess.size)
-        first = next(iter(self._prepared()[2]))
-        return self.view.input_size(self._prepared()[3].geometry(first).size)
+        first = next(iter(self.prepared.cases))
+        return self.view.input_size(self.prepared.store.geometry(first).size)
+
+    def _normalisation(self) -> Callable[[np.ndarray], np.ndarray]:
+        return normalisation(self.mean, self.std, channels=self.card.in_channels)
 
     def side(self, side: str, *, augment: bool = False) -> Side:
         """Return what datasets are made of."""
-        normalised = None
-        if not self.is_volume:
-            normalised = normalisation(self.mean, self.std, channels=self.card.in_channels)
         return Side(
-            store=self._prepared()[3],
+            store=self.prepared.store,
             cases=tuple(self.cases(side)),
             seed=self.seed,
-            augmentation=self.augment if augment and not self.augment.empty else None,
-            normalised=normalised,
+            augmentation=self.augment if augment and not (self.plain_samples or self.augment.empty) else None,
+            normalised=None if self.is_volume else self._normalisation(),
             missing=self.missing,
             unit=self.card.unit,
             sparse=IGNORE in self.labels.values(),
@@ -322,7 +272,7 @@ class SegmentationData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Return the val side in order of its ids; an empty list, which Lightning skips, if it has no case."""
-        return self._loader(self.dataset("val"), train=False) if self.cases("val") else []
+        return self._loader(self.dataset("val")) if self.cases("val") else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test side in order of its ids."""
@@ -330,63 +280,20 @@ class SegmentationData(LightningDataModule):
 
     def evaluation_dataloader(self, side: str) -> DataLoader[Batch]:
         """Return any side in order of its ids, unaugmented, with native truth and geometry."""
-        return self._loader(self.dataset(side), train=False)
+        return self._loader(self.dataset(side))
 
-    def _loader(self, dataset: Dataset[Sample], *, train: bool) -> DataLoader[Batch]:
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        if self.batch_size % world:
-            raise ConfigError(
-                f"data.batch_size={self.batch_size} is no multiple of the {world} processes; make it one."
-            )
-        sampler = EpochSampler(
-            size=len(dataset),  # type: ignore[arg-type]
+    def _loader(self, dataset: Dataset[Sample], *, train: bool = False) -> DataLoader[Batch]:
+        return loader(
+            dataset,
+            batch_size=self.batch_size,
             seed=self.seed,
-            shuffle=train,
-            rank=rank,
-            world=world,
-            drop_last_to=self.batch_size if train and self.full_batches else 0,
-        )
-        if train and trainer is not None:
-            # Loader processes ask for their first places as soon as they exist, which in a resumed training is before
-            # Lightning tells the sampler the epoch.
-            progress: Any = trainer.fit_loop.epoch_progress.current
-            sampler.set_epoch(progress.processed)
-        if self.num_workers:
-            # A worker forked beside OpenCV's own threads waits for ever for threads that it did not inherit.
-            cv2.setNumThreads(0)
-        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return DataLoader(
-            dataset,  # type: ignore[arg-type]  # collate makes batches of its samples
-            # Whole volumes differ in size and fill the memory: one at a time.
-            batch_size=1 if self.is_volume and not train else self.batch_size // world,
-            sampler=sampler,
+            train=train,
+            full_batches=not self.plain_samples,
+            singly=self.is_volume and not train,
             num_workers=self.num_workers,
-            collate_fn=collate,
-            pin_memory=on_gpu,
-            persistent_workers=self.num_workers > 0,
-            worker_init_fn=_one_thread,
-            # Of its own, so that the loader takes no number from the global stream that initialises the network.
-            generator=torch.Generator().manual_seed(derive(self.seed, "loader")),
+            trainer=self.trainer,
         )
 
     def summary(self) -> dict[str, object]:
         """Return counts of cases and patients, prevalence (share of native pixels or voxels) and sizes by side."""
-        figures = side_figures({side: self.cases(side) for side in SIDES}, self._prepared()[3])
-        return {
-            "name": self.card.name,
-            "synthetic": self.card.synthetic,
-            "digest": self.digest,
-            **figures,
-            "split": {
-                "name": self.split.name,
-                "hash": self.split.hash,
-                "leaky": self.split.leaky,
-                "seed": self.split.seed,
-            },
-        }
-
-
-def _one_thread(worker: int) -> None:
-    """Keep every worker on one thread: more would fight each other for the same cores."""
-    torch.set_num_threads(1)
+        return summary(self.card, self.prepared)

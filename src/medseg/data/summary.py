@@ -1,24 +1,32 @@
 """The figures of a dataset: cases, patients, prevalence and sizes by side."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from medseg.data.cases import Case
 from medseg.data.dataset import Store
-from medseg.types import IGNORE
+from medseg.data.prepared import Prepared
+from medseg.data.splits import SIDES
+from medseg.types import IGNORE, DataCard
 
 
-def side_figures(sides: Mapping[str, Sequence[Case]], store: Store) -> dict[str, Any]:
-    """Return cases, patients, foreground prevalence (share of labelled native pixels or voxels) and native sizes."""
+def summary(card: DataCard, prepared: Prepared) -> dict[str, Any]:
+    """Return counts of cases and patients, prevalence (share of native pixels or voxels) and sizes by side."""
+    sides = {side: prepared.of(side) for side in SIDES}
+    split, store = prepared.split, prepared.store
     sizes = Counter(store.geometry(case.id).native_size for cases in sides.values() for case in cases)
     return {
+        "name": card.name,
+        "synthetic": card.synthetic,
+        "digest": prepared.digest,
         "cases": {side: len(cases) for side, cases in sides.items()},
         "patients": {side: len({case.patient for case in cases}) for side, cases in sides.items()},
         "prevalence": {side: _prevalence(cases, store) for side, cases in sides.items()},
         "sizes": {"x".join(map(str, size)): count for size, count in sizes.most_common()},
+        "split": {"name": split.name, "hash": split.hash, "leaky": split.leaky, "seed": split.seed},
     }
 
 

@@ -1,7 +1,8 @@
 """Views: how cases become training samples and how a whole image goes through a network.
 
 A view is shared by the datamodule, which asks it for the training dataset, and by whatever evaluates, which hands it
-the network and whole images. ``dims`` is the number of axes the network sees.
+the network and whole images. ``dims`` is the number of axes the network sees. ``samples``, always ``in_{dims}d``, is
+read by data configs alone (``${augment.${view.samples}}``): their interpolations cannot piece a name together.
 """
 
 from collections.abc import Sequence

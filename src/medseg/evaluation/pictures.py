@@ -1,4 +1,4 @@
-"""Curves, overlays and contact sheets, drawn from what a run's folder or a dataset holds."""
+"""Curves and overlays, drawn from what a run's folder holds."""
 
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from medseg.data.datamodule import SegmentationData
 from medseg.evaluation.sections import best_slice, section
 from medseg.journal import read_journal
 from medseg.report.figures import curves
-from medseg.report.overlays import Panel, contact_sheet, overlay_grid
+from medseg.report.overlays import Panel, overlay_grid
 from medseg.report.selection import select_cases
+from medseg.stats.flags import flags_of
 
 
 def draw_curves(folder: Path, data: SegmentationData, label: str, *, monitor: str) -> None:
@@ -32,26 +33,15 @@ def draw_overlays(folder: Path, data: SegmentationData, scores: DataFrame, label
     overlay_grid(panels, folder / "overlays.png", caption=label, flags=flags(data))
 
 
-def draw_contact_sheet(path: Path, data: SegmentationData, count: int) -> None:
-    """Draw evenly spaced cases of a dataset with the contour of their truth."""
-    cases = [case for side in data.split.sides for case in data.cases(side)]
-    places = np.unique(np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int))
-    panels = []
-    for case in (cases[place] for place in places):
-        panels.append(_panel(data, case, f"{case.id}, {case.patient}"))
-    contact_sheet(panels, path, caption=data.card.name, flags=flags(data))
-
-
-def _panel(data: SegmentationData, case: Case, title: str, prediction: np.ndarray | None = None) -> Panel:
+def _panel(data: SegmentationData, case: Case, title: str, prediction: np.ndarray) -> Panel:
     """Return a picture with its truth and prediction; of a volume, the slice with most foreground."""
     image, truth = data.read(case)
-    shown = truth if prediction is None else prediction
     if not data.is_volume:
-        return Panel(title, _picture(image, modalities=len(case.images)), truth, shown)
+        return Panel(title, _picture(image, modalities=len(case.images)), truth, prediction)
     from medseg.data.volumes.cases import case_grid
 
     place = best_slice(truth)
-    picture, (labels, predicted) = section(image, [truth, shown], place=place, spacing=case_grid(case).spacing)
+    picture, (labels, predicted) = section(image, [truth, prediction], place=place, spacing=case_grid(case).spacing)
     return Panel(f"{title}, slice {place}", picture, labels, predicted)
 
 
@@ -60,6 +50,6 @@ def _picture(image: np.ndarray, *, modalities: int) -> np.ndarray:
     return image if image.shape[2] == 3 and modalities == 1 else image[..., 0]
 
 
-def flags(data: SegmentationData) -> list[str]:
+def flags(data: SegmentationData) -> tuple[str, ...]:
     """Return what nobody may overlook: that images are simulated, that the split leaks."""
-    return ["SYNTHETIC"] * data.card.synthetic + ["LEAKY SPLIT"] * data.split.leaky
+    return flags_of(synthetic=data.card.synthetic, leaky=data.split.leaky)

@@ -1,7 +1,6 @@
 """Mixtures of losses, and what a loss makes of networks that answer with more than one map."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial, singledispatch
 from typing import Any
 
@@ -10,32 +9,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import ConfigError
-from medseg.losses.mutual import divergence, margin_of, mutual_learning
+from medseg.losses.mutual import mutual_learning
 from medseg.losses.outputs import presence_loss, structure_loss
 from medseg.losses.partial_labels import merged
-from medseg.types import IGNORE, BranchOutput, DeepOutput, StructureOutput
-
-__all__ = [
-    "Compound", "DeepSupervision", "WeightedSum", "applied", "divergence", "margin_of", "mutual_learning",
-    "training_loss",
-]  # fmt: skip
+from medseg.losses.truth import Truth
+from medseg.types import BranchOutput, DeepOutput, StructureOutput
 
 LEVELS = ("equal", "halved", "nnunet")
 
 
-def applied(
-    loss: nn.Module, logits: Tensor, mask: Tensor, weight: Tensor | None = None, annotated: Tensor | None = None
-) -> Tensor:
-    """Return a loss of logits (B, K, *S) and mask (B, *S), and of pixel weights (B, *S) if it wants them.
+def applied(loss: nn.Module, logits: Tensor, truth: Truth) -> Tensor:
+    """Return a loss of logits (B, K, *S), with the truth's pixel weights if it wants them.
 
     A loss that wants pixel weights has an attribute ``weight_map`` that makes them of a label map. Where some samples
-    annotate some classes only, (B, K) bool, the loss is that of :func:`~medseg.losses.partial_labels.merged` logits.
+    annotate some classes only, the loss is that of :func:`~medseg.losses.partial_labels.merged` logits.
     """
-    if annotated is not None:
-        logits = merged(logits, annotated)
-    if weight is None or getattr(loss, "weight_map", None) is None:
-        return loss(logits, mask)
-    return loss(logits, mask, weight)
+    if truth.annotated is not None:
+        logits = merged(logits, truth.annotated)
+    if truth.weight is None or getattr(loss, "weight_map", None) is None:
+        return loss(logits, truth.mask)
+    return loss(logits, truth.mask, truth.weight)
 
 
 class Compound(nn.Module):
@@ -62,7 +55,7 @@ class Compound(nn.Module):
 
     def values(self, logits: Tensor, mask: Tensor, weight: Tensor | None) -> list[Tensor]:
         """Return the scalar of each term."""
-        return [applied(term, logits, mask, weight) for term in self.terms.values()]
+        return [applied(term, logits, Truth(mask, weight)) for term in self.terms.values()]
 
 
 class WeightedSum(Compound):
@@ -92,6 +85,9 @@ class WeightedSum(Compound):
 class DeepSupervision(Compound):
     """A loss that says how much each map of a deeply supervised network counts; on one map it is the loss itself.
 
+    It has its say where the network has none: UNet++ and lists of maps. The side outputs of UNet 3+, ResEnc U-Net,
+    DynUNet, TF-Unet, PSPNet and their kin come with weights of their own, which stand.
+
     Args:
         loss: of each map.
         levels: ``equal``; ``halved``: each map half of the finer one before it; ``nnunet``: as ``halved``, the coarsest
@@ -120,24 +116,20 @@ class DeepSupervision(Compound):
 
 
 @singledispatch
-def training_loss(
-    output: object, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
-) -> Tensor:
+def training_loss(output: object, truth: Truth, loss: nn.Module) -> Tensor:
     """Return the scalar that a network's training output is fitted by.
 
-    One map: the loss itself. A list (deep supervision, finest first): the mean of the loss over the maps, each
-    resized to the mask, or as a :class:`DeepSupervision` weighs them. A :class:`~medseg.types.DeepOutput`: the sum by
-    its own weights, and :func:`~medseg.losses.outputs.presence_loss`. A :class:`~medseg.types.StructureOutput`:
-    :func:`~medseg.losses.outputs.structure_loss` in place of the loss. A :class:`~medseg.types.BranchOutput`: see
-    :func:`~medseg.losses.mutual.mutual_learning`.
+    One map: the loss itself. A list (deep supervision, finest first): the loss over the maps, each resized to the mask,
+    weighed alike or as a :class:`DeepSupervision` says. A :class:`~medseg.types.DeepOutput`: the same with the weights
+    that it brings, if it brings any, and :func:`~medseg.losses.outputs.presence_loss`. A
+    :class:`~medseg.types.StructureOutput`: :func:`~medseg.losses.outputs.structure_loss` in place of the loss. A
+    :class:`~medseg.types.BranchOutput`: see :func:`~medseg.losses.mutual.mutual_learning`.
 
     Args:
         output: what the network returned in train mode.
-        mask: (B, *S) int64.
+        truth: masks and what is known of them. Classes that a sample does not annotate are background to its label
+            maps, and what else a network says of them is left out.
         loss: maps (logits, mask) to a scalar; with an attribute ``weight_map``, (logits, mask, weight).
-        weight: (B, *S) pixel weights of such a loss.
-        annotated: (B, K) bool, which classes each sample annotates, background always; all of them if not given. Label
-            maps are judged with the other classes as background, and what else a network says of them is left out.
     """
     raise TypeError(
         f"a network returned {type(output).__name__}; a tensor, a list of tensors, DeepOutput, StructureOutput or "
@@ -146,66 +138,51 @@ def training_loss(
 
 
 @training_loss.register
-def _(
-    output: Tensor, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
-) -> Tensor:
-    return applied(loss, output, mask, weight, annotated)
+def _(output: Tensor, truth: Truth, loss: nn.Module) -> Tensor:
+    return applied(loss, output, truth)
 
 
 @training_loss.register
-def _(
-    output: list, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
-) -> Tensor:
-    levels = loss.level_weights(len(output)) if isinstance(loss, DeepSupervision) else None
-    return _over_maps(output, levels, mask, partial(applied, loss, weight=weight, annotated=annotated))
+def _(output: list, truth: Truth, loss: nn.Module) -> Tensor:
+    return training_loss(DeepOutput(output), truth, loss)
 
 
 @training_loss.register
-def _(
-    output: DeepOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
-) -> Tensor:
-    judge = partial(applied, loss, weight=weight, annotated=annotated)
-    total = _over_maps(output.maps, output.weights, mask, judge)
-    return total if output.presence is None else total + presence_loss(output.presence, mask, annotated)
+def _(output: DeepOutput, truth: Truth, loss: nn.Module) -> Tensor:
+    factors = output.weights or _factors(loss, len(output.maps))
+    total = _over_maps(output.maps, factors, truth, loss)
+    if output.presence is None:
+        return total
+    return total + presence_loss(output.presence, truth.mask, truth.annotated)
 
 
 @training_loss.register
-def _(
-    output: StructureOutput,
-    mask: Tensor,
-    loss: nn.Module,
-    weight: Tensor | None = None,
-    annotated: Tensor | None = None,
-) -> Tensor:
-    return structure_loss(output, mask, annotated)
+def _(output: StructureOutput, truth: Truth, loss: nn.Module) -> Tensor:
+    return structure_loss(output, truth.mask, truth.annotated)
 
 
 @training_loss.register
-def _(
-    output: BranchOutput, mask: Tensor, loss: nn.Module, weight: Tensor | None = None, annotated: Tensor | None = None
-) -> Tensor:
-    judge = partial(applied, loss, weight=weight, annotated=annotated)
-    if annotated is None or output.margin is None:
-        return mutual_learning(output, mask, judge)
-    # The margin is that of all foreground, of which a partial sample does not know the border: it is ignored there.
-    known = mask.masked_fill(~annotated.all(1).reshape(-1, *[1] * (mask.ndim - 1)), IGNORE)
-    margin = mutual_learning(replace(output, branches=[]), known, _nothing)
-    return mutual_learning(replace(output, margin=None), mask, judge) + margin
+def _(output: BranchOutput, truth: Truth, loss: nn.Module) -> Tensor:
+    # The margin is that of all foreground, of which a partial sample does not know the border.
+    return mutual_learning(output, truth.mask, partial(_judged, loss, truth), margin_mask=truth.whole)
 
 
-def _nothing(logits: Tensor, mask: Tensor) -> Tensor:
-    return torch.zeros((), device=logits.device)
+def _judged(loss: nn.Module, truth: Truth, logits: Tensor) -> Tensor:
+    return applied(loss, logits, truth)
 
 
-def _over_maps(
-    maps: Sequence[Tensor], factors: Sequence[float] | None, mask: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    """Return the sum of the loss over maps by their factors, equal ones that add up to 1 if there are none."""
-    size = mask.shape[1:]
-    mode = "bilinear" if mask.ndim == 3 else "trilinear"
+def _factors(loss: nn.Module, count: int) -> list[float]:
+    """Return the weights of ``count`` maps, finest first, that add up to 1."""
+    return loss.level_weights(count) if isinstance(loss, DeepSupervision) else [1 / count] * count
+
+
+def _over_maps(maps: Sequence[Tensor], factors: Sequence[float], truth: Truth, loss: nn.Module) -> Tensor:
+    """Return the sum of the loss over maps by their factors; a map of weight 0 is not computed."""
+    size = truth.mask.shape[1:]
+    mode = "bilinear" if len(size) == 2 else "trilinear"
     terms = []
-    for logits, factor in zip(maps, factors or [1 / len(maps)] * len(maps), strict=True):
+    for logits, factor in zip(maps, factors, strict=True):
         if factor:
             full = logits if logits.shape[2:] == size else functional.interpolate(logits, size=size, mode=mode)
-            terms.append(factor * loss(full, mask))
+            terms.append(factor * applied(loss, full, truth))
     return torch.stack(terms).sum()

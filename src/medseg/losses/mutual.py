@@ -12,14 +12,15 @@ from medseg.types import IGNORE, BranchOutput
 def mutual_learning(
     output: BranchOutput,
     mask: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    judge: Callable[[Tensor], Tensor],
     *,
+    margin_mask: Tensor | None = None,
     mutual_weight: float = 1.0,
     margin_weight: float = 0.5,
 ) -> Tensor:
     """Return the loss of branches that learn from the truth and from one another.
 
-    The sum of ``loss`` on the fused map and on each branch; plus, per ordered pair of branches, the KL divergence
+    The sum of ``judge`` on the fused map and on each branch; plus, per ordered pair of branches, the KL divergence
     from the partner's detached softmax (deep mutual learning, Zhang et al., CVPR 2018, temperature 1); plus the
     binary cross entropy of the margin map with the 3x3 morphological gradient of the mask. The weights are our
     reading of DMU-Net (Yang et al. 2022), whose abstract names the parts but not the constants.
@@ -27,15 +28,16 @@ def mutual_learning(
     Args:
         output: fused logits, branch logits and margin logits.
         mask: (B, *S) int64.
-        loss: maps (logits, mask) to a scalar.
+        judge: maps logits to their scalar loss against the mask.
+        margin_mask: (B, *S) that the margin is taken of; the mask if not given.
         mutual_weight: weight of each KL term.
         margin_weight: weight of the margin term.
     """
-    terms = [loss(output.fused, mask), *(loss(branch, mask) for branch in output.branches)]
+    terms = [judge(output.fused), *(judge(branch) for branch in output.branches)]
     for learner in output.branches:
         terms += [mutual_weight * divergence(p, learner, mask) for p in output.branches if p is not learner]
     if output.margin is not None:
-        terms.append(margin_weight * _margin_loss(output.margin, mask))
+        terms.append(margin_weight * _margin_loss(output.margin, mask if margin_mask is None else margin_mask))
     return torch.stack(terms).sum()
 
 

@@ -2,6 +2,12 @@
 
 All of them are made of the soft counts of a class: TP = sum(p g), FP = sum(p (1 - g)) and FN = sum((1 - p) g) over the
 valid pixels of a case, or of the batch with ``batch=True``, which suits data in which many images lack the class.
+
+The default ``smooth`` of 1 pixel is our reading; most papers smooth nothing and libraries add 1e-5. On a case that
+lacks the class the loss is ``1 - s / (sum(p) + s)``. With s = 1e-5 that is nearly 1 until less than 1e-5 of a pixel is
+false in all, and hardly slopes on the way: images without a nodule do not teach. With s = 1 it falls with the last
+false pixels. The price is less than ``1 / n`` of loss on a truth of n pixels, which small nodules notice. Losses under
+the name of a paper have the paper's own value. The same holds for Tversky and its kin, where 1 is twice as much.
 """
 
 import torch
@@ -19,7 +25,7 @@ def dice(
     smooth: float = 1.0,
     include_background: bool = False,
     squared: bool = False,
-    batch: bool = False,
+    batch: bool | None = False,
 ) -> Tensor:
     """Return one minus the soft Dice, averaged over cases and classes.
 
@@ -30,10 +36,11 @@ def dice(
     Args:
         logits: (B, K, *S).
         mask: (B, *S) int64; ``IGNORE`` pixels count neither as truth nor as prediction.
-        smooth: added to numerator and denominator, in pixels.
+        smooth: added to numerator and denominator, in pixels; 1 is our reading, see the module.
         include_background: whether class 0 takes part in the mean.
         squared: whether the denominator sums squares (V-Net: Milletari et al., 3DV 2016).
-        batch: whether the sums run over the batch.
+        batch: whether the sums run over the batch; None: those of pictures do and those of volumes do not, which is
+            nnU-Net's plan for 2D and, without a cascade, for 3D.
     """
     probability, target = probabilities_and_target(logits, mask, include_background=include_background)
     axes = _axes(probability, batch)
@@ -50,11 +57,11 @@ class Dice(nn.Module):
         smooth: added to numerator and denominator, in pixels; must be positive.
         include_background: whether class 0 takes part in the mean.
         squared: whether the denominator sums squares.
-        batch: whether the sums run over the batch.
+        batch: whether the sums run over the batch; None: in 2D only.
     """
 
     def __init__(
-        self, smooth: float = 1.0, include_background: bool = False, squared: bool = False, batch: bool = False
+        self, smooth: float = 1.0, include_background: bool = False, squared: bool = False, batch: bool | None = False
     ) -> None:
         super().__init__()
         self.smooth, self.include_background = checked_smooth(smooth), include_background
@@ -68,20 +75,34 @@ class Dice(nn.Module):
         )  # fmt: skip
 
 
+WEIGHTINGS = {"square": 2, "simple": 1, "uniform": 0}
+"""Name of a weighting of the generalised Dice loss, and the power of 1 / volume that it is."""
+
+
 def generalised_dice(logits: Tensor, mask: Tensor, *, weighting: str = "square") -> Tensor:
     """Return the generalised Dice loss, background included, averaged over cases (Sudre et al., DLMIA 2017).
 
-    ``1 - 2 sum_c w_c TP_c / sum_c w_c (sum p_c + sum g_c)``: MONAI's ``GeneralizedDiceLoss``, which gives a class that
-    a case lacks the largest weight among those it has.
+    ``1 - 2 sum_c w_c TP_c / sum_c w_c (sum p_c + sum g_c)``, without smoothing. A class that a case lacks has the
+    largest weight among those it has; a case without any labelled pixel costs 0. Written here because MONAI's
+    ``GeneralizedDiceLoss``, which weighs alike, adds 1e-5 to both sums: they are of the order of 1 / volume, no more
+    than that on volumes.
 
     Args:
         logits: (B, K, *S).
         mask: (B, *S) int64; ``IGNORE`` pixels are left out.
         weighting: ``square`` (1 / volume^2, the paper's), ``simple`` (1 / volume) or ``uniform``.
     """
-    from monai.losses import GeneralizedDiceLoss
-
-    return GeneralizedDiceLoss(w_type=weighting)(*probabilities_and_target(logits, mask))
+    probability, target = probabilities_and_target(logits, mask)
+    axes = _axes(probability, batch=False)
+    volume = target.sum(axes)
+    there = volume > 0
+    # Relative to the smallest class, whose weight is then 1: the factor cancels, and no weight leaves float32.
+    smallest = volume.masked_fill(~there, torch.inf).amin(1, keepdim=True)
+    weight = torch.where(there, smallest / volume.clamp(min=1), 1.0) ** WEIGHTINGS[weighting]
+    shared = (weight * (probability * target).sum(axes)).sum(1)
+    # At least the smallest class's volume, so at least 1 where there is a label.
+    total = (weight * (probability.sum(axes) + volume)).sum(1).clamp(min=1)
+    return ((1 - 2 * shared / total) * there.any(1)).mean()
 
 
 class GeneralisedDice(nn.Module):
@@ -96,8 +117,8 @@ class GeneralisedDice(nn.Module):
 
     def __init__(self, weighting: str = "square") -> None:
         super().__init__()
-        if weighting not in ("square", "simple", "uniform"):
-            raise ConfigError(f"loss.weighting={weighting}: choose square, simple or uniform.")
+        if weighting not in WEIGHTINGS:
+            raise ConfigError(f"loss.weighting={weighting}: choose one of {', '.join(WEIGHTINGS)}.")
         self.weighting = weighting
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
@@ -187,5 +208,7 @@ def _counts(probability: Tensor, target: Tensor, *, batch: bool) -> tuple[Tensor
     return tp, fp, fn
 
 
-def _axes(values: Tensor, batch: bool) -> tuple[int, ...]:
-    return (*((0,) if batch else ()), *range(2, values.ndim))
+def _axes(values: Tensor, batch: bool | None) -> tuple[int, ...]:
+    """Return the axes that are summed of (B, C, *S); ``batch=None`` takes the batch in where *S is a picture."""
+    whole = values.ndim == 4 if batch is None else batch
+    return (*((0,) if whole else ()), *range(2, values.ndim))

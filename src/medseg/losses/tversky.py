@@ -1,7 +1,8 @@
 """Losses from the Tversky index: Tversky, Jaccard, focal Tversky and unified focal.
 
 Everywhere here ``false_positives`` and ``false_negatives`` are named for what they weigh: papers and libraries call
-them alpha and beta in either order.
+them alpha and beta in either order. The default ``smooth`` of 1 pixel is our reading, see
+:mod:`~medseg.losses.overlap`.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Building blocks of the nets: normalisation, convolution blocks, the up-sampling stage, pyramid attention.
 
-Convolutions before a normalisation have no bias. Weights start from PyTorch's defaults.
+Convolutions before a normalisation have no bias; where there is none they have. Weights start from PyTorch's defaults.
 """
 
 import math
@@ -44,13 +44,15 @@ def normalisation(kind: str, channels: int, *, spatial_dims: int = 2) -> nn.Modu
 class ConvBlock(nn.Sequential):
     """Same-padded square convolution, normalisation, ReLU.
 
+    With ``norm="none"`` the convolution has a bias in the normalisation's place.
+
     Args:
         inputs: input channels.
         outputs: output channels.
         kernel: side of the kernel, odd.
         dilation: distance between kernel taps.
         groups: channel groups that do not mix; ``inputs`` makes it depthwise.
-        norm: see :func:`normalisation`.
+        norm: ``none``, or see :func:`normalisation`.
         activation: whether the ReLU is there.
         spatial_dims: 2 or 3.
     """
@@ -69,10 +71,10 @@ class ConvBlock(nn.Sequential):
     ) -> None:
         padding = dilation * (kernel // 2)
         conv = layer("Conv", spatial_dims)
-        layers = [
-            conv(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups, bias=False),
-            normalisation(norm, outputs, spatial_dims=spatial_dims),
-        ]
+        plain = checked_choice(norm, ["none", *NORMS], key="norm") == "none"
+        layers = [conv(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups, bias=plain)]
+        if not plain:
+            layers.append(normalisation(norm, outputs, spatial_dims=spatial_dims))
         super().__init__(*layers, *([nn.ReLU(inplace=True)] if activation else []))
 
 

@@ -85,6 +85,7 @@ class DilatedNet(nn.Module):
     """
 
     READING = ""
+    ENCODER = ("backbone",)
 
     def __init__(
         self,
@@ -103,6 +104,8 @@ class DilatedNet(nn.Module):
         self.backbone = backbone
         self.classifier = classifier
         self.aux_classifier = auxiliary
+        heads = {"classifier": classifier, **({} if auxiliary is None else {"aux_classifier": auxiliary})}
+        self.HEAD = tuple(f"{name}.{list(dict(head.named_children()))[-1]}" for name, head in heads.items())
         self.aux_weight = aux_weight
         self.stride = stride
         self.pools_to_cell = pools_to_cell

@@ -102,6 +102,7 @@ class FCN(nn.Module):
     """
 
     READING = ""
+    ENCODER, HEAD = ("trunk",), ("scores", "ups")
 
     def __init__(
         self,

@@ -63,6 +63,7 @@ class KayalibayNet(nn.Module):
     """
 
     READING = "our reading: the number of scales and the layers around the added maps, taken from the U-Net"
+    HEAD = ("heads",)
 
     def __init__(
         self,

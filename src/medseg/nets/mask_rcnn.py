@@ -73,6 +73,11 @@ class MaskRCNN(nn.Module):
     """
 
     READING = ""
+    ENCODER = ("model.backbone.body",)
+    HEAD = (
+        "model.rpn.head.cls_logits", "model.rpn.head.bbox_pred", "model.roi_heads.box_predictor",
+        "model.roi_heads.mask_predictor.mask_fcn_logits",
+    )  # fmt: skip
 
     def __init__(
         self,

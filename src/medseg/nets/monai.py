@@ -35,6 +35,18 @@ OURS = {
 }
 """Arguments of the library that the wrapper sets itself, or that would break the contract."""
 
+PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "DynUNet": (("input_block", "downsamples", "bottleneck"), ("output_block", "deep_supervision_heads")),
+    "SegResNet": (("convInit", "down_layers"), ("conv_final",)),
+    "SwinUNETR": (("swinViT",), ("out",)),
+    "UNETR": (("vit",), ("out",)),
+    "BasicUNetPlusPlus": (
+        tuple(f"conv_{depth}_0" for depth in range(5)),
+        tuple(f"final_conv_0_{level}" for level in range(1, 5)),
+    ),
+}
+"""The library's names of the encoder and of what answers."""
+
 
 class Plan(NamedTuple):
     """How a network is to be built.
@@ -100,6 +112,7 @@ class MonaiNet(nn.Module):
         self.stride = plan.stride
         axes = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": num_classes}
         self.model = build(network, {**axes, **plan.arguments}, what=architecture)
+        self.ENCODER, self.HEAD = (tuple(f"model.{name}" for name in part) for part in PARTS[architecture])
         self.table = tuple(getattr(self.model, "feat_size", ()))
         _leave_out(self.model, architecture, deep_supervision=deep_supervision)
 

@@ -29,6 +29,7 @@ class MonaiAttentionUNet(nn.Module):
     """
 
     READING = ""
+    HEAD = ("model.model.2",)
 
     def __init__(
         self,
@@ -54,6 +55,9 @@ class MonaiAttentionUNet(nn.Module):
             strides=[2] * (len(self.widths) - 1),
             dropout=dropout,
         )
+        # Each level lies within the one above it: a convolution and the next level, at the bottom a convolution alone.
+        inside = ["model.model.1" + ".submodule.1" * depth + ".submodule" for depth in range(len(self.widths) - 1)]
+        self.ENCODER = ("model.model.0", *(f"{name}.0" for name in inside[:-1]), inside[-1])
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, K, *S) of images (B, C, *S) of any size."""

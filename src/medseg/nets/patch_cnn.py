@@ -15,6 +15,9 @@ from medseg.nets.unet_valid import mirrored
 KERNELS = {95: (4, 5, 4, 4), 65: (4, 4, 5), 33: (4, 4, 3)}
 """Window side to the kernels of its convolutions, each followed by a halving pooling. 95: network N4 of the paper."""
 
+PUBLISHED = 95
+"""Side of the window whose layer table is public; the layers of the others are our reading."""
+
 
 class Column(nn.Module):
     """Convolutions and poolings from a window to ``hidden`` units, without padding and normalisation.
@@ -125,6 +128,7 @@ class PatchCNN(nn.Module):
     """
 
     READING = ""
+    ENCODER = ("columns",)
 
     def __init__(
         self,
@@ -148,9 +152,8 @@ class PatchCNN(nn.Module):
             raise ConfigError(f"net.chunk={chunk}: give the number of windows at a time, at least 1.")
         self.chunk = chunk
         self.literal = checked_gaze(foveation, sampling, mode)
-        if self.literal:
-            self.READING = "; ".join([*filter(None, [self.READING]), "foveation and sampling by constants of our own"])
         sides = _checked_patches(patch)
+        self.READING = _reading(self.READING, sides, literal=self.literal)
         self.patch = max(sides)
         columns = [
             Column(
@@ -219,6 +222,15 @@ class MultiPatchCNN(PatchCNN):
         self, *, in_channels: int, num_classes: int, patch: Sequence[int] = (33, 65, 95), **options: str | float
     ) -> None:
         super().__init__(in_channels=in_channels, num_classes=num_classes, patch=patch, **options)  # type: ignore[arg-type]
+
+
+def _reading(before: str, sides: Sequence[int], *, literal: bool) -> str:
+    """Return what is our reading of a network with these windows, after what is so anyway; empty if nothing is."""
+    ours = sorted({side for side in sides if side != PUBLISHED})
+    layers = f"the layers of windows of {' and '.join(map(str, ours))} pixels" if ours else ""
+    gaze = "foveation and sampling by constants of our own" if literal else ""
+    found = "; ".join(filter(None, [before.removeprefix("our reading: "), layers, gaze]))
+    return found and f"our reading: {found}"
 
 
 def _checked_patches(patch: int | Sequence[int]) -> list[int]:

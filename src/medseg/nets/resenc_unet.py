@@ -148,6 +148,7 @@ class ResEncUNet(nn.Module):
             another number of channels.
     """
 
+    ENCODER, HEAD = ("stem", "levels"), ("heads",)
     READING = "layers from the public description of the recipe; side outputs are compared at the image's size"
 
     def __init__(
@@ -233,11 +234,8 @@ class ResEncUNet(nn.Module):
 def _level(
     inputs: int, outputs: int, kernel: Sequence[int], stride: Sequence[int], count: int, norm: str
 ) -> nn.Sequential:
-    first = ResidualBlock(inputs, outputs, kernel, stride=stride, norm=norm)
-    unit = (1,) * len(kernel)
-    return nn.Sequential(
-        first, *(ResidualBlock(outputs, outputs, kernel, stride=unit, norm=norm) for _ in range(count - 1))
-    )
+    entering = [(inputs, stride), *[(outputs, (1,) * len(kernel))] * (count - 1)]
+    return nn.Sequential(*(ResidualBlock(before, outputs, kernel, stride=step, norm=norm) for before, step in entering))
 
 
 def _checked_blocks(blocks: Sequence[int] | None, levels: int) -> list[int]:

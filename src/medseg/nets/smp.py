@@ -57,6 +57,7 @@ class SmpNet(nn.Module):
     """
 
     READING = ""
+    ENCODER, HEAD = ("model.encoder",), ("model.segmentation_head",)
 
     def __init__(
         self,

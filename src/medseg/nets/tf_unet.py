@@ -161,6 +161,7 @@ class TFUNet(nn.Module):
             another number of channels.
     """
 
+    HEAD = ("head", "sides")
     READING = "our reading: number, place and kind of the Transformer layers, the widths, deep supervision"
 
     def __init__(
@@ -186,6 +187,8 @@ class TFUNet(nn.Module):
         same: dict[str, Any] = {"norm": norm, "spatial_dims": spatial_dims}
         self.encoder = Encoder(in_channels, self.widths, dropout=dropout, **same)
         options: dict[str, Any] = {"positions": positions, "global_tokens": global_tokens, "window": window}
+        levels = range(len(self.widths))
+        self.ENCODER = tuple(f"{part}.{level}" for level in levels for part in ("encoder.levels", "transformers"))
         self.transformers = nn.ModuleList(
             TransformerStage(width, layers, number, spatial_dims=spatial_dims, **options) if layers else nn.Identity()
             for width, layers, number in zip(

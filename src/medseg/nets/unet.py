@@ -85,8 +85,9 @@ class UNet(nn.Module):
 
     The form differs from the paper in padding the convolutions, so that output and input have one size, and in
     normalising after each of them. Four poolings with the default widths; 31,037,698 parameters from 3 channels to 2
-    classes, as the widely used PyTorch port has. Images whose sides do not divide by the stride are padded by
-    repeating the last row and column, and the logits are cropped.
+    classes, as the widely used PyTorch port has. Without normalisation, at the widths 32 to 512 of the comparison with
+    UNet++, 7,759,521 from one channel to one class (published: 7.76 M). Images whose sides do not divide by the
+    stride are padded by repeating the last row and column, and the logits are cropped.
 
     With ``spatial_dims=3`` every layer has its three-dimensional form at the same widths. That is not the network of
     Cicek et al. (MICCAI 2016, arXiv:1606.06650), which doubles the channels within a level.
@@ -95,7 +96,7 @@ class UNet(nn.Module):
         in_channels: image channels C.
         num_classes: classes K.
         widths: channels per level, finest first; their number is the depth.
-        norm: ``batch``, ``instance`` or ``group``.
+        norm: ``batch``, ``instance``, ``group`` or ``none``.
         up: ``transpose`` for learnt up-convolutions, ``bilinear`` for half the bottom's width and resizing.
         dropout: probability of dropping a feature map at the end of the contracting path.
         spatial_dims: 2 for pictures and slices, 3 for volumes.

@@ -115,6 +115,7 @@ class UNet3D(nn.Module):
     """
 
     READING = ""
+    ENCODER = ("levels",)
 
     def __init__(
         self,

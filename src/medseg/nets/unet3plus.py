@@ -13,8 +13,11 @@ from medseg.nets.unet import WIDTHS
 from medseg.nets.unetpp import biased_conv
 from medseg.types import DeepOutput
 
-ABSENT = -1e4
-"""Logit of a class that is not in the image: its probability in float32 is exactly 0, and half precision holds it."""
+ABSENT = 110.0
+"""How far the logit of a class that is not in the image lies below every other: exp(-104) is 0 in float32 already.
+
+No farther, for a validation loss would be made of the misjudged images alone.
+"""
 
 
 def rescaled(source: int, target: int, spatial_dims: int) -> nn.Module:
@@ -91,7 +94,8 @@ def silenced(logits: Tensor, presence: Tensor) -> Tensor:
     """
     there = (presence > 0).view(*presence.shape, *[1] * (logits.ndim - 2))
     background, foreground = logits.split([logits.shape[1] - presence.shape[1], presence.shape[1]], dim=1)
-    return torch.cat([background, foreground.masked_fill(~there, ABSENT)], dim=1)
+    lowest = logits.detach().amin(1, keepdim=True) - ABSENT
+    return torch.cat([background, torch.where(there, foreground, lowest)], dim=1)
 
 
 class UNet3Plus(nn.Module):
@@ -99,7 +103,7 @@ class UNet3Plus(nn.Module):
 
     Encoder: two convolutions a level and max pooling. Each decoder level takes one map of every scale: encoder maps of
     the finer levels and its own, decoder maps of the coarser ones, and the bottom. Deep supervision puts a 3x3 head on
-    each decoder level and on the bottom, resized to the image; the finest is the answer.
+    each decoder level and on the bottom, resized to the image, whose losses are summed; the finest is the answer.
 
     The classification-guided module (:class:`ClassGuide`) is trained by its own loss only: which of two numbers is
     larger has no gradient, so training maps are not gated. In evaluation the classes that it calls absent have
@@ -124,6 +128,7 @@ class UNet3Plus(nn.Module):
     """
 
     READING = ""
+    HEAD = ("head", "sides", "guide")
 
     def __init__(
         self,
@@ -163,6 +168,8 @@ class UNet3Plus(nn.Module):
             nn.Sequential(head(inputs, num_classes, 3, padding=1), rescaled(level, 0, spatial_dims))
             for level, inputs in enumerate(sides, start=1)
         )
+        if classification_guided:
+            self.READING = "our reading: the classification-guided module for several classes, and gating in evaluation"
         self.guide = (
             ClassGuide(self.widths[-1], num_classes, spatial_dims=spatial_dims) if classification_guided else None
         )
@@ -192,4 +199,5 @@ class UNet3Plus(nn.Module):
         if presence is None and not self.deep_supervision:
             return logits
         sides = [crop_to(side(features), size) for side, features in zip(self.sides, others, strict=False)]
-        return DeepOutput([logits, *sides], presence=presence)
+        maps = [logits, *sides]
+        return DeepOutput(maps, [1.0] * len(maps), presence=presence)

@@ -82,6 +82,7 @@ class UNetValid(nn.Module):
     """
 
     READING = ""
+    ENCODER = ("levels",)
 
     def __init__(
         self,

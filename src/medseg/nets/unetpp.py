@@ -82,6 +82,7 @@ class UNetPlusPlus(nn.Module):
     """
 
     READING = ""
+    HEAD = ("heads",)
 
     def __init__(
         self,
@@ -105,6 +106,7 @@ class UNetPlusPlus(nn.Module):
         # A pruned network pads as the full one does, or the two would differ at the padded border.
         self.stride = 2**deepest
         self.level = deepest if prune is None else self._checked_level(prune)
+        self.ENCODER = tuple(f"nodes.{depth}_0" for depth in range(self.level + 1))
         self.pool = layer("MaxPool", spatial_dims)(2)
         self.nodes, self.ups = nn.ModuleDict(), nn.ModuleDict()
         for depth, position in self.places():
@@ -169,13 +171,21 @@ class UNetPlusPlus(nn.Module):
         return logits[0] if self.mode == "fast" else mean_probability_logits(logits)
 
     def pruned(self, level: int) -> "UNetPlusPlus":
-        """Return the network cut down to the nodes that feed the head of a level, with copies of their weights.
+        """Return a trained network cut down to one of its levels: it answers exactly as the head of that level does.
+
+        Only the nodes that feed the head are kept, on this network's device, in its precision and mode, with copies of
+        its weights and with the same parameters frozen; this network stays as it is. ``mode`` no longer counts, for
+        there is one head. Not the same as training with ``prune=level``, where the other heads never helped.
+
+        Args:
+            level: 1 to the number of widths - 1; smaller is quicker.
 
         Raises:
-            ConfigError: there is no such head.
+            ConfigError: there is no such head; a network that is already pruned has one only.
         """
         if str(level) not in self.heads:
             raise ConfigError(f"UNetPlusPlus has no head {level!r} to prune to; choose one of {', '.join(self.heads)}.")
+        example = next(self.parameters())
         smaller = UNetPlusPlus(
             in_channels=self.in_channels,
             num_classes=self.num_classes,
@@ -186,7 +196,9 @@ class UNetPlusPlus(nn.Module):
             prune=level,
             spatial_dims=self.spatial_dims,
         )
-        weights = self.state_dict()
+        smaller = smaller.to(example.device, example.dtype).train(self.training)
+        weights, parameters = self.state_dict(), dict(self.named_parameters())
         smaller.load_state_dict({name: weights[name] for name in smaller.state_dict()})
-        example = next(self.parameters())
-        return smaller.to(example.device, example.dtype).train(self.training)
+        for name, parameter in smaller.named_parameters():
+            parameter.requires_grad_(parameters[name].requires_grad)
+        return smaller

@@ -38,6 +38,8 @@ class VNet(nn.Module):
     """
 
     READING = ""
+    ENCODER = ("model.in_tr", *(f"model.down_tr{width}" for width in (32, 64, 128, 256)))
+    HEAD = ("model.out_tr",)
     STRIDE = 16
 
     def __init__(
@@ -191,6 +193,8 @@ class VNetPaper(nn.Module):
             Resampling("Conv", fine, coarse, norm=norm, spatial_dims=spatial_dims)
             for fine, coarse in pairwise(self.widths)
         )
+        names = (f"{part}.{number}" for number in range(len(self.widths)) for part in ("left", "downs"))
+        self.ENCODER = tuple(names)[:-1]  # behind the deepest stage nothing is halved
         # The map that rises is a stage's result: twice the skip's channels, and at the bottom the last width.
         rising = [*(2 * width for width in self.widths[1:-1]), self.widths[-1]]
         self.ups = nn.ModuleList(

@@ -179,6 +179,8 @@ def _design(entry: Entry, names: Names) -> Cell:
     reading = str(entry.model.get("reading") or "").removeprefix(f"{OURS}:").strip()
     said = said or (OURS if reading else "")
     kind = next((kind for kind in DESIGNS if said.startswith(kind)), said)
+    if reading and kind == FAITHFUL:  # in parts only, or not with these settings
+        kind = OURS
     words = "" if kind == LIBRARY else said.removeprefix(kind).lstrip(" :,;")
     remark = reading or words
     return Cell(kind or DASH, footnotes=(f"{remark[0].upper()}{remark[1:].rstrip('.')}.",) if remark else ())

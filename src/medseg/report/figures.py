@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import RunError
+from medseg.journal import better
 from medseg.report.canvas import FLAG, LINES, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def curves(
         rows: of the journal.
         path: the PNG.
         title: usually the run's name.
-        monitor: the metric whose highest value chose the epoch.
+        monitor: the metric whose best value chose the epoch.
         flags: printed in red at the top, for instance ``("SYNTHETIC", "LEAKY SPLIT")``.
 
     Raises:
@@ -47,7 +48,8 @@ def curves(
     right.set_ylim(-0.02, 1.02)
     best = ""
     if monitor in series:
-        epoch, value = max(series[monitor], key=lambda point: (point[1], -point[0]))
+        sign = 1 if better(monitor) == "max" else -1
+        epoch, value = max(series[monitor], key=lambda point: (sign * point[1], -point[0]))
         best = f"best epoch {epoch} ({monitor} {value:.4f}), dotted"
         for ax in (left, right):
             ax.axvline(epoch, color="0.35", linestyle=":", linewidth=1.2, zorder=1)

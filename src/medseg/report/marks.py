@@ -7,11 +7,8 @@ import numpy as np
 import pandas as pd
 
 from medseg.report.canvas import FLAG, LINES, new_figure, save_figure
-from medseg.stats.aggregate import seed_mean
-from medseg.stats.bootstrap import mean_interval
+from medseg.stats.aggregate import case_interval
 
-INTERVAL_SEED = 0
-"""Root seed of the bootstrap; fixed, so that the curve is the same each time it is drawn."""
 CAPTION = (
     "Mean over cases, band: 95 % interval over patients. Errors are Gaussian in rows and in columns, in pixels at a "
     "longer side of 256; an image's errors point the same way at every size."
@@ -30,9 +27,8 @@ def marks_summary(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (marked, deviation), part in frame.groupby(["marked", "deviation"], dropna=False, sort=True):
-        per_case = seed_mean([part], "dice").dropna(subset="value")
-        found = mean_interval(per_case["value"].to_numpy(), per_case["patient"].to_numpy(), seed=INTERVAL_SEED)
-        rows.append((deviation, int(marked), found.mean, found.low, found.high, len(per_case)))
+        found = case_interval([part], column="dice")
+        rows.append((deviation, int(marked), found.mean, found.low, found.high, found.n_cases))
     summary = pd.DataFrame(rows, columns=["deviation", "marked", "dice", "low", "high", "cases"])
     return summary.sort_values(["marked", "deviation"], ascending=[False, True], ignore_index=True)
 

@@ -1,24 +1,30 @@
 """Tables of a nested cross-validation: what each outer fold chose, and what the way of choosing reaches."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from medseg.errors import RunError
-from medseg.journal import read_journal
+from medseg.journal import better, read_journal
 from medseg.report.caption import facts
 from medseg.report.cells import FINISHED, Plan, Result, unit_of
-from medseg.report.summary import INTERVAL_SEED, relative
+from medseg.report.summary import relative
 from medseg.report.table1 import HD95
 from medseg.report.tables import Cell, Table
-from medseg.stats.aggregate import seed_mean
-from medseg.stats.bootstrap import Interval, mean_interval
+from medseg.stats.aggregate import case_interval
+from medseg.stats.bootstrap import Interval
 from medseg.stats.nested import Choice, choose
 
 OUTER, INNER = "split.fold", "split.inner_fold"
 """Axes that a nested study must have beside what it chooses among."""
+SCORE = "val/dice"
+"""By what candidates are compared, whatever chose the epochs of each."""
+OLDER = {"monitor": SCORE, "checkpoint": "best"}
+"""What chose in runs whose record does not say."""
 CHOSEN_BY = (
     "Each outer fold takes the candidate with the best mean validation score over its inner folds; the outer fold's "
     "cases have no part in it."
@@ -35,7 +41,7 @@ OPTIMISM = (
 
 @dataclass(frozen=True)
 class Trained:
-    """One finished training of the study."""
+    """One finished training of the study; ``score`` is its validation Dice in the epoch that was kept."""
 
     outer: int
     inner: int
@@ -101,16 +107,37 @@ def _candidate(result: Result, swept: Sequence[str], labels: Mapping[str, str]) 
 def _trained(result: Result, swept: Sequence[str], labels: Mapping[str, str]) -> Trained:
     outer, seed = _place(result)
     inner = int(result.cell.choices[INNER])
-    return Trained(outer, inner, seed, _candidate(result, swept, labels), _best(result), result)
+    return Trained(outer, inner, seed, _candidate(result, swept, labels), _validated(result), result)
 
 
-def _best(result: Result) -> float:
-    """Return a run's best validation Dice, which is that of the epoch it was scored with."""
-    rows = read_journal(result.folder / "metrics.jsonl")
-    values = [row["metrics"]["val/dice"] for row in rows if "val/dice" in row["metrics"]]
-    if not values:
-        raise RunError(f"{result.folder / 'metrics.jsonl'}: no val/dice; a nested study needs runs that validate.")
-    return float(max(values))
+def _validated(result: Result) -> float:
+    """Return a run's validation Dice in the epoch whose weights it was scored with.
+
+    Raises:
+        RunError: no epoch or not that one was validated, or what chose it is not in the journal.
+    """
+    path, epochs = result.folder / "metrics.jsonl", dict[int, dict[str, float]]()
+    for row in read_journal(path):
+        epochs.setdefault(row["epoch"], {}).update(row["metrics"])
+    if not any(SCORE in metrics for metrics in epochs.values()):
+        raise RunError(f"{path}: no {SCORE}; a nested study needs runs that validate.")
+    epoch = _scored_epoch(epochs, result.record.get("selection") or OLDER, path)
+    if SCORE not in epochs[epoch]:
+        raise RunError(f"{path}: epoch {epoch}, which was kept, has no {SCORE}; validate every epoch and train again.")
+    return epochs[epoch][SCORE]
+
+
+def _scored_epoch(epochs: Mapping[int, Mapping[str, float]], selection: Mapping[str, Any], path: Path) -> int:
+    """Return the first epoch with the best value of what chose, or the last epoch where nothing chose among them."""
+    if selection["checkpoint"] != "best":
+        return max(epochs)
+    monitor = str(selection["monitor"])
+    found = {epoch: metrics[monitor] for epoch, metrics in sorted(epochs.items()) if monitor in metrics}
+    known = {epoch: value for epoch, value in found.items() if not math.isnan(value)}
+    if not known:
+        raise RunError(f"{path}: no value of {monitor}, which chose the epoch; train the run again.")
+    sign = 1 if better(monitor) == "max" else -1
+    return max(known, key=lambda epoch: sign * known[epoch])
 
 
 def _row(one: Trained) -> dict[str, object]:
@@ -124,9 +151,7 @@ def _choice_table(choices: Sequence[Choice], candidates: Sequence[str], caption:
     rows = []
     for choice in choices:
         means = [
-            Cell(
-                f"{choice.means[name]:.3f}", choice.means[name], unit="1", bold=name == choice.chosen, source="val/dice"
-            )
+            Cell(f"{choice.means[name]:.3f}", choice.means[name], unit="1", bold=name == choice.chosen, source=SCORE)
             for name in candidates
         ]
         margin = Cell(f"{choice.margin:.3f}", choice.margin, unit="1", source="difference of two columns")
@@ -187,12 +212,9 @@ def _estimate(
 
 def _outer_interval(trained: Sequence[Trained], column: str) -> Interval:
     """Return the mean over all cases of all outer folds, each averaged over the inner models and seeds."""
-    parts = []
-    for outer in sorted({one.outer for one in trained}):
-        frames = [one.result.scores(every_class=True) for one in trained if one.outer == outer]
-        parts.append(seed_mean(frames, column))
-    cases = pd.concat(parts).dropna(subset="value")
-    return mean_interval(cases["value"].to_numpy(), cases["patient"].to_numpy(), seed=INTERVAL_SEED)
+    outers = sorted({one.outer for one in trained})
+    folds = [[one.result.scores(every_class=True) for one in trained if one.outer == outer] for outer in outers]
+    return case_interval(*folds, column=column)
 
 
 def _source(result: Result) -> str:

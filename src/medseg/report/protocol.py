@@ -15,7 +15,6 @@ from medseg.selection import NOTHING, selection_of
 UNKNOWN, MIXED = "unknown", "mixed"
 YES, NO, NONE = "yes", "no", "none"
 PER_IMAGE, PER_VOLUME, POOLED = "per-image mean", "per-volume mean", "pooled"
-FROM_MEAN_IOU = "derived from mean IoU"
 OFFICIAL, LISTS, RANDOM = "official", "published lists", "random"
 VALIDATION, LAST, BEST_ON_TEST = "validation", "last", "best on test"
 FOREGROUND, CLASS_MEAN = "foreground", "mean over foreground classes"

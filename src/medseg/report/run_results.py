@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from medseg import scores
 from medseg.report.run_facts import RunFacts
-from medseg.stats.aggregate import penalised_column
+from medseg.stats.aggregate import INTERVAL_SEED, case_interval, penalised_column
 from medseg.stats.bootstrap import ENOUGH_PATIENTS, Interval, mean_interval
 from medseg.stats.case_table import CASE_COLUMNS
 
-INTERVAL_SEED = 0
-"""Root seed of the bootstrap; fixed, so that a card is the same each time it is made."""
 MOST_VALUES = 12
 """An attribute with more different values (an age, a free text) makes no strata."""
 WORST = 5
@@ -90,10 +88,7 @@ def _over_patients(per_case: pd.DataFrame) -> Interval:
 
 def case_dice(frame: pd.DataFrame) -> Interval | None:
     """Return the mean Dice over cases with its interval over patients; None without a defined Dice."""
-    per_case = _per_case(frame, frame["dice"].to_numpy(dtype=np.float64))
-    if per_case.empty:
-        return None
-    return mean_interval(per_case["value"].to_numpy(), per_case["patient"].to_numpy(), seed=INTERVAL_SEED)
+    return None if frame["dice"].isna().all() else case_interval([frame], column="dice")
 
 
 def attributes(run: RunFacts) -> tuple[dict[str, pd.Series], list[str]]:

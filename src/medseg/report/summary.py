@@ -11,11 +11,9 @@ import pandas as pd
 
 from medseg.report.cells import FINISHED, Result
 from medseg.report.tables import Cell
-from medseg.stats.aggregate import headline, seed_mean
-from medseg.stats.bootstrap import Interval, mean_interval
+from medseg.stats.aggregate import case_interval, headline
+from medseg.stats.bootstrap import Interval
 
-INTERVAL_SEED = 0
-"""Root seed of the bootstrap; fixed, so that a table is the same each time it is built."""
 INTERFACE = "http://127.0.0.1:5000"
 """Where ``medseg ui`` shows a store that has no address of its own."""
 
@@ -59,12 +57,10 @@ def summarise(results: Sequence[Result], *, every_class: bool = False) -> Summar
         return None
     frames = [result.scores(every_class=every_class) for result in finished]
     heads = pd.DataFrame([headline(frame) for frame in frames])
-    per_case = seed_mean(frames, "dice").dropna(subset="value")
-    dice = mean_interval(per_case["value"].to_numpy(), per_case["patient"].to_numpy(), seed=INTERVAL_SEED)
     return Summary(
         results=finished,
         headline={str(key): float(value) for key, value in heads.mean().items()},
-        dice=dice,
+        dice=case_interval(frames, column="dice"),
         seed_sd=float(np.std(heads["dice"], ddof=1)) if len(finished) > 1 else math.nan,
         parameters=int(finished[0].record["model"]["parameters"]),
         minutes=_mean_of(finished, "cost", "fit_seconds") / 60,

@@ -8,7 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from medseg import scores
 from medseg.errors import ScoreError
+from medseg.stats.bootstrap import Interval, mean_interval
 
+INTERVAL_SEED = 0
+"""Root seed of the bootstrap of a single method; fixed, so that tables, cards and pages are the same each time."""
 POOLED = ("b_iou", "n_iou", "miou", "pa", "f1", "pooled_precision", "pooled_recall", "n_absent_classes")
 
 
@@ -89,6 +92,23 @@ def seed_mean(frames: Sequence[pd.DataFrame], column: str) -> pd.DataFrame:
             )
     mean = np.mean([table["value"].to_numpy() for table in tables], axis=0)
     return tables[0].assign(value=mean)
+
+
+def case_interval(*folds: Sequence[pd.DataFrame], column: str) -> Interval:
+    """Return the mean over cases of a column with its interval over patients.
+
+    Each case is averaged over runs first (:func:`seed_mean`); cases without a value are left out, ``n_cases`` says how
+    many remain.
+
+    Args:
+        folds: score tables of runs that scored the same cases; of several folds one sequence each.
+        column: of the score table.
+
+    Raises:
+        ScoreError: runs of a fold scored other cases, or no case has a value.
+    """
+    per_case = pd.concat([seed_mean(frames, column) for frames in folds]).dropna(subset="value")
+    return mean_interval(per_case["value"].to_numpy(), per_case["patient"].to_numpy(), seed=INTERVAL_SEED)
 
 
 def patient_means(frame: pd.DataFrame, column: str) -> pd.Series:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from medseg import scores
 from medseg.errors import ScoreError
 from medseg.stats.aggregate import patient_means
-from medseg.stats.remarks import FLAGS, data_notes, empty_notes, flag_notes
+from medseg.stats.flags import FLAGS
+from medseg.stats.remarks import data_notes, empty_notes, flag_notes
 from medseg.stats.tested import Place, check_same_tests, defined_for_all, rows_tested
 
 SMALLEST_STRATUM = 5

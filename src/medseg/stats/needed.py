@@ -1,14 +1,12 @@
-"""How many patients or seeds a study would need: for a difference already seen, or for an interval of a given width."""
+"""How many patients or seeds a study would need to show a difference that it saw."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-
-from medseg.errors import ScoreError
 
 Floats = NDArray[np.float64]
 LARGEST = 1_000_000
@@ -120,26 +118,6 @@ def needed(
         _smallest(lambda count: enough(count, max(there, enough_seeds)), 2),
         _smallest(lambda count: enough(have, count), max(2, enough_seeds)),
     )
-
-
-def patients_for_half_width(deviation: float, half_width: float, *, confidence: float = 0.95) -> int:
-    """Return how many patients give a mean an interval of +- ``half_width``: n = (z s / w)^2, rounded up.
-
-    The normal formula of El Jurdi and Colliot (2023, ISBI): at a standard deviation of 3 points an interval 1 point
-    wide (+- 0.5) asks for 139 patients.
-
-    Args:
-        deviation: standard deviation between patients.
-        half_width: w, in the same unit.
-        confidence: of the interval.
-
-    Raises:
-        ScoreError: a width that is not positive, or a deviation that is negative or not finite.
-    """
-    if not half_width > 0 or not 0 <= deviation < float("inf"):
-        raise ScoreError(f"needed patients: deviation {deviation}, half width {half_width}; give >= 0 and > 0.")
-    ratio = float(stats.norm.ppf((1 + confidence) / 2)) * deviation / half_width
-    return max(2, ceil(ratio**2))
 
 
 def _smallest(enough: Callable[[int], bool], least: int) -> int | None:

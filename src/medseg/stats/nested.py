@@ -36,7 +36,7 @@ def choose(validation: pd.DataFrame) -> list[Choice]:
 
     Args:
         validation: one row per training: ``outer``, ``inner``, ``seed`` (whole numbers), ``candidate`` (text) and
-            ``score``, the training's best validation score, higher is better.
+            ``score``, the validation score of the weights that are kept, higher is better.
 
     Raises:
         ScoreError: a candidate lacks an inner fold that another one has, a training stands twice, or a score is not

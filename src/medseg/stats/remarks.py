@@ -8,23 +8,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medseg import scores
+from medseg.selection import SELECTION_SIDE
+from medseg.stats.flags import LEAKY, ONE_SEED, SYNTHETIC
 from medseg.stats.tested import Place
 
 if TYPE_CHECKING:
     from medseg.stats.evidence import Training
 
-SYNTHETIC, LEAKY, SELECTION_SIDE, ONE_SEED = "SYNTHETIC", "LEAKY", "SELECTION SIDE", "ONE SEED"
-FLAGS = (SYNTHETIC, LEAKY, SELECTION_SIDE, ONE_SEED)
-"""How the notes begin that no table may leave out."""
-
 
 def flag_notes(trainings: Sequence["Training"], side: str, seeds: Sequence[int]) -> list[str]:
-    """Return the notes that belong into every heading: simulated images, leaks, the side, one seed only."""
+    """Return the notes that belong into every heading, each begins with its flag: images, leaks, side, one seed."""
     said = []
     if any(training.synthetic for training in trainings):
         said.append(f"{SYNTHETIC} images: nothing here was measured on patients.")
     if any(training.leaky for training in trainings):
-        said.append(f"{LEAKY} split: near copies of test images were trained on; no number here is a result.")
+        said.append(f"{LEAKY}: near copies of test images were trained on; no number here is a result.")
     if side != "test":
         said.append(f"{SELECTION_SIDE}: these are scores of the {side} side, which chose checkpoints and settings.")
     if len(seeds) == 1:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medseg.errors import ConfigError
+from medseg.types import offers
 
 
 class Average(WeightAveraging):
@@ -122,7 +123,7 @@ class StochasticAverage(Average):
         if trainer.current_epoch < int(self.start * (trainer.max_epochs or 1)):
             return
         left = int(trainer.num_training_batches) - 1 - batch_idx
-        if left < self.norm_batches and not hasattr(pl_module.net, "losses"):
+        if left < self.norm_batches and not offers(pl_module.net, "losses"):
             self._images.append(pl_module.prompted(batch, jitter=True).detach())  # type: ignore[operator]
         if left == 0:
             assert self._average_model is not None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medseg.errors import ConfigError
 from medseg.training.module import SegmentationModule
-from medseg.types import Batch
+from medseg.types import Batch, offers
 
 LOG = logging.getLogger(__name__)
 Pairs = tuple[list[np.ndarray], list[np.ndarray]]
@@ -26,17 +26,18 @@ def pictures_of(batch: Batch) -> Pairs:
 class FittedModule(SegmentationModule):
     """Collect the training images of one epoch, hand them to the network's ``fit``, then tune it on validation.
 
-    Set ``trainer.max_epochs=1`` and ``augment=none`` with it. A network without ``fit`` learns nothing and is only
-    scored. After the fit, a network with ``tune`` gets the images of the validation side, to choose its
-    hyperparameters; without such a side the given ones stay, and the log says so. The test side is never seen. The
-    arguments are those of :class:`SegmentationModule`; loss, optimizer and scheduler stay unused.
+    The training ends with that epoch, whatever ``trainer.max_epochs`` says, and its samples are not augmented. A
+    network without ``fit`` that has nothing to learn is only scored. After the fit, a network with ``tune`` gets the
+    images of the validation side, to choose its hyperparameters; without such a side the given ones stay, and the log
+    says so. The test side is never seen. The arguments are those of :class:`SegmentationModule`; loss, optimizer and
+    scheduler stay unused.
 
     Raises:
         ConfigError: at the first batch, several processes: each would fit a network to its own share.
     """
 
-    full_batches = False
-    """A last batch that is not full counts too: its images are training cases."""
+    plain_samples = True
+    """Every training case counts once, and as it is."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,7 +46,7 @@ class FittedModule(SegmentationModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
         """Collect one batch; fit and tune after the last one, before validation scores the result."""
-        if not hasattr(self.net, "fit"):
+        if not offers(self.net, "fit"):
             return None
         if self.trainer.world_size > 1:
             raise ConfigError(
@@ -60,8 +61,12 @@ class FittedModule(SegmentationModule):
             self._tune()
         return None
 
+    def on_train_epoch_end(self) -> None:
+        """End the training; a second epoch would fit the same images again."""
+        self.trainer.should_stop = True
+
     def _tune(self) -> None:
-        if not hasattr(self.net, "tune"):
+        if not offers(self.net, "tune"):
             return
         images, masks = self._validation()
         if images:

@@ -2,13 +2,10 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningModule
-from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -18,12 +15,14 @@ from medseg.data.preprocess import native_logits
 from medseg.data.views import View, Whole
 from medseg.errors import ConfigError, MedsegError
 from medseg.losses.combine import training_loss
+from medseg.losses.truth import Truth
 from medseg.metrics.epoch import CaseScores
 from medseg.training.freezing import Freezing
 from medseg.training.measuring import NativeScoring, gives_probabilities
-from medseg.training.schedules import Plateau
+from medseg.training.schedules import Plateau, as_lightning, step_plateaus, total_steps
+from medseg.training.thrift import ThriftyModule
 from medseg.training.transfer import Transfer, scale_rates
-from medseg.types import Batch
+from medseg.types import Batch, offers
 
 LOGGED = (
     *("dice", "iou", "sensitivity", "specificity", "precision"),
@@ -36,17 +35,7 @@ class NotFiniteError(MedsegError):
     """The loss became NaN or infinite; training stops before the weights are spoilt."""
 
 
-class Unprofiled(PassThroughProfiler):
-    """Measures nothing, and spares each of about a hundred calls a step the generator that would measure nothing."""
-
-    _nothing = nullcontext()
-
-    def profile(self, action_name: str) -> AbstractContextManager[None]:
-        """Return a context that does nothing."""
-        return self._nothing
-
-
-class SegmentationModule(LightningModule):
+class SegmentationModule(ThriftyModule):
     """Fit a network to labelled images and score it per case.
 
     Logged per epoch: ``train/loss``, ``val/loss`` and ``val/<score>`` with the scores of
@@ -71,8 +60,8 @@ class SegmentationModule(LightningModule):
             by :meth:`take_over` alone, for an evaluation has its own. Everything learns alike if not given.
     """
 
-    full_batches = True
-    """Whether a last batch that is not full is left out of an epoch of training."""
+    plain_samples = False
+    """Whether training samples are wanted as they are: not augmented, and the last ones though no batch is full."""
 
     def __init__(
         self,
@@ -102,13 +91,6 @@ class SegmentationModule(LightningModule):
         self.freezing = Freezing(net, self.transfer)
         self.freezing.hold()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_current_fx_name":
-            # Lightning sets this one name about fifty times a step; torch would look each time whether it is a layer.
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
-
     def take_over(self) -> None:
         """Load the weights that ``transfer`` names; once, before a training."""
         self.transfer.load(self.net)
@@ -120,31 +102,15 @@ class SegmentationModule(LightningModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Take out the profiler that measures nothing; one that the user asked for stays.
+        """Refuse to unfreeze parts where several processes train, which would not exchange their gradients.
 
         Raises:
-            ConfigError: parts are to be unfrozen and several processes train, which would not exchange their gradients;
-                or the network learns in a way of its own that needs every class, and some cases annotate only some.
+            ConfigError: ``transfer.frozen_epochs`` with more than one process.
         """
-        if stage == "fit":
-            self._check_annotated()
+        super().setup(stage)
         if self.transfer.frozen_epochs is not None and self.trainer.world_size > 1:
             raise ConfigError(
                 f"transfer.frozen_epochs={self.transfer.frozen_epochs} needs a single process; use one device, or null."
-            )
-        if type(self.trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
-            self.trainer.profiler = Unprofiled()  # type: ignore[attr-defined]
-
-    def _check_annotated(self) -> None:
-        """Refuse cases that annotate some classes only where no loss of ours judges the network."""
-        if not (hasattr(self.net, "losses") or hasattr(self.net, "fit")):
-            return
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-        if hasattr(data, "partly_annotated") and data.partly_annotated("train", "val"):
-            raise ConfigError(
-                f"net={type(self.net).__name__} takes what is not in a mask for background, and some cases of "
-                f"data={data.card.name} annotate some classes only (manifest column 'annotated'); use a network with "
-                "one of conf/loss, such as net=unet, or leave these cases out of the manifest."
             )
 
     def forward(self, image: Tensor) -> Any:
@@ -163,41 +129,39 @@ class SegmentationModule(LightningModule):
             batch: images (B, C, H, W), masks and case indices.
             jitter: whether the simulated user is imprecise (training) or not (evaluation).
         """
-        if not hasattr(self.net, "prompt"):
+        if not offers(self.net, "prompt"):
             return batch["image"]
-        epoch = self.current_epoch if jitter else 0
+        epoch = self.current_epoch if jitter and self._trainer is not None else 0
         points = []
         for mask, index in zip(batch["mask"].cpu().numpy(), batch["index"].tolist(), strict=True):
             draw = rng.generator(self.seed, "marks", epoch, index)
             points.append(self.net.prompt(mask.astype(np.uint8), draw, jitter=jitter))
         return self.net.mark(batch["image"], points)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the tensors only: Lightning's own walk through a batch refuses frozen dataclasses such as Geometry."""
-        wait = device.type != "cuda"
-        return {  # type: ignore[return-value]
-            name: value.to(device, non_blocking=not wait) if isinstance(value, Tensor) else value
-            for name, value in batch.items()
-        }
-
     def on_train_epoch_start(self) -> None:
         """Seed torch for this epoch, so that a resumed training draws what an uninterrupted one draws."""
         torch.manual_seed(rng.derive(self.seed, "torch", self.current_epoch, self.global_rank))
         self._losses.clear()
         self.freezing.start_epoch(self.current_epoch)
+        for part in self.loss.modules():
+            if offers(part, "start_epoch"):  # a mixture that changes from epoch to epoch
+                part.start_epoch(self.current_epoch)  # type: ignore[operator]
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of one batch."""
-        image, mask = self.prompted(batch, jitter=True), batch["mask"]
-        if hasattr(self.net, "losses"):  # needs the truth inside, as Mask R-CNN does for its boxes
-            loss = torch.stack(list(self.net.losses(image, mask).values())).sum()
-        else:
-            loss = training_loss(self(image), mask, self.loss, batch.get("weight"), batch.get("annotated"))
+        loss = self.loss_of(batch)
         # Asking a CUDA loss for its value would make the device wait; there the epoch's end finds it.
         if not loss.is_cuda and not math.isfinite(loss.item()):
             self._not_finite(loss.detach(), batch["case"])
         self._losses.append(loss.detach())
         return loss
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """Return the scalar that a batch is learnt by, in train mode."""
+        image = self.prompted(batch, jitter=True)
+        if offers(self.net, "losses"):  # needs the truth inside, as Mask R-CNN does for its boxes
+            return torch.stack(list(self.net.losses(image, batch["mask"]).values())).sum()  # type: ignore[operator]
+        return training_loss(self(image), Truth.of(batch), self.loss)
 
     def on_train_epoch_end(self) -> None:
         """Log the mean training loss and refuse to go on when it is not finite."""
@@ -207,25 +171,7 @@ class SegmentationModule(LightningModule):
         if not torch.isfinite(mean):
             self._not_finite(mean, [])
         self.log("train/loss", mean, sync_dist=True)
-        self._step_plateau()
-
-    def _step_plateau(self) -> None:
-        """Step a plateau schedule, where this epoch was validated.
-
-        Lightning does so after the epoch's checkpoint is written, and a resumed training would miss the step.
-        """
-        trainer = self.trainer
-        validated = (self.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        for config in trainer.lr_scheduler_configs:
-            schedule = config.scheduler
-            if not isinstance(schedule, Plateau) or not validated:
-                continue
-            if schedule.monitor not in trainer.callback_metrics:
-                raise ConfigError(
-                    f"scheduler.monitor={schedule.monitor} is not among what an epoch logs before it ends: "
-                    f"{', '.join(sorted(trainer.callback_metrics))}; choose one of these, or another scheduler."
-                )
-            schedule.step(float(trainer.callback_metrics[schedule.monitor]))
+        step_plateaus(self.trainer, self.current_epoch)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step a schedule; a plateau was stepped at the end of the epoch."""
@@ -242,11 +188,10 @@ class SegmentationModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score one batch on the network's grid."""
-        logits, annotated = self.whole(batch), batch.get("annotated")
-        loss = training_loss(logits, batch["mask"], self.loss, batch.get("weight"), annotated)
-        self._val_losses.append(loss.detach())
+        logits = self.whole(batch)
+        self._val_losses.append(training_loss(logits, Truth.of(batch), self.loss).detach())
         # Many times faster than argmax along this axis.
-        self.val_scores.update_batch(logits.max(1).indices, batch["mask"], batch["index"], annotated)
+        self.val_scores.update_batch(logits.max(1).indices, batch["mask"], batch["index"], batch.get("annotated"))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss and scores."""
@@ -286,29 +231,15 @@ class SegmentationModule(LightningModule):
         self.test_rows = self.test_scores.gathered()
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer over the parameters that train, now or later, and its schedule."""
+        """Build the optimizer and its schedule for the whole training."""
+        return as_lightning(*self.optimized(total_steps(self.trainer)))
+
+    def optimized(self, steps: int) -> tuple[Optimizer, LRScheduler]:
+        """Return the optimizer over the parameters that train, now or later, and its schedule of so many steps."""
         later = self.freezing.later
         names = [name for name, p in self.net.named_parameters() if p.requires_grad or name in later]
         groups = self.transfer.groups(self.net, names)
         if others := [p for p in self.loss.parameters() if p.requires_grad]:
             groups.append({"params": others})
         optimizer = scale_rates(self.optimizer(groups))
-        schedule = self.scheduler(optimizer, self._total_steps())
-        if isinstance(schedule, Plateau):
-            watched = {"scheduler": schedule, "interval": "epoch", "monitor": schedule.monitor, "strict": False}
-            return {"optimizer": optimizer, "lr_scheduler": watched}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _total_steps(self) -> int:
-        """Return the optimizer steps of the whole training.
-
-        Lightning's own estimate would start the loader's processes here, and in a resumed training that is before the
-        epoch is known: they would serve the first epoch once more.
-        """
-        trainer: Any = self.trainer  # Lightning sets its datamodule without declaring it
-        if trainer.datamodule is None:
-            return int(trainer.estimated_stepping_batches)
-        batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        steps = math.ceil(batches / trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
-        return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
+        return optimizer, self.scheduler(optimizer, steps)

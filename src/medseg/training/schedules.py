@@ -6,6 +6,7 @@ factor, so that groups keep their ratios.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
@@ -27,10 +28,17 @@ def one_cycle(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.3) ->
         optimizer: its ``lr`` is the peak.
         total_steps: optimizer steps of the whole training.
         warmup: fraction of the steps in which the rate rises.
+
+    Raises:
+        ConfigError: the warm-up is no fraction.
     """
+    if not 0 <= warmup <= 1:
+        raise ConfigError(f"scheduler.warmup={warmup}: give a fraction in [0, 1].")
     peak = [group["lr"] for group in optimizer.param_groups]
     moving = all(group.get("betas") or group.get("momentum") for group in optimizer.param_groups)
-    return OneCycleLR(optimizer, max_lr=peak, total_steps=max(total_steps, 2), pct_start=warmup, cycle_momentum=moving)
+    # At the ends torch divides by zero; a rise or a fall of less than a step is none.
+    share = min(max(float(warmup), 1e-9), 1 - 1e-9)
+    return OneCycleLR(optimizer, max_lr=peak, total_steps=max(total_steps, 2), pct_start=share, cycle_momentum=moving)
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.05, floor: float = 0.0) -> LRScheduler:
@@ -124,3 +132,46 @@ def plateau(
             "and epochs >= 0."
         )
     return Plateau(optimizer, monitor=monitor, mode=mode, factor=factor, patience=patience)
+
+
+def step_plateaus(trainer: Any, epoch: int) -> None:
+    """Step the plateau schedules of a trainer, where this epoch was validated.
+
+    Lightning does so after the epoch's checkpoint is written, and a resumed training would miss the step.
+
+    Raises:
+        ConfigError: what a schedule watches is not there.
+    """
+    validated = (epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+    for config in trainer.lr_scheduler_configs:
+        schedule = config.scheduler
+        if not isinstance(schedule, Plateau) or not validated:
+            continue
+        if schedule.monitor not in trainer.callback_metrics:
+            raise ConfigError(
+                f"scheduler.monitor={schedule.monitor} is not among what an epoch logs before it ends: "
+                f"{', '.join(sorted(trainer.callback_metrics))}; choose one of these, or another scheduler."
+            )
+        schedule.step(float(trainer.callback_metrics[schedule.monitor]))
+
+
+def as_lightning(optimizer: Optimizer, schedule: LRScheduler) -> Any:
+    """Return what ``configure_optimizers`` answers: an optimizer, and a schedule with when it is stepped."""
+    if isinstance(schedule, Plateau):
+        watched = {"scheduler": schedule, "interval": "epoch", "monitor": schedule.monitor, "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": watched}
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def total_steps(trainer: Any) -> int:
+    """Return the optimizer steps of the whole training.
+
+    Lightning's own estimate would start the loader's processes here, and in a resumed training that is before the
+    epoch is known: they would serve the first epoch once more.
+    """
+    if trainer.datamodule is None:
+        return int(trainer.estimated_stepping_batches)
+    batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
+    return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps

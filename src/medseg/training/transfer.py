@@ -1,7 +1,7 @@
 """Starting from the weights of another training: what is loaded, what stays frozen, what learns more slowly."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,13 +11,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from medseg.errors import ConfigError
+from medseg.nets.parts import WORDS, declared, in_order, layers_of, restricted
 from medseg.nets.weights import ADDED, Match, first_channels, load_partial, read_weights
 
 log = logging.getLogger(__name__)
 WRAPPERS = ("", "model.")
 """What may stand before a name of a network that wraps a library's, so that ``encoder`` names both kinds."""
-DOMINANT = 0.8
-"""Share of the parameters from which on a container is not one layer but the list of layers."""
 RATE = "rate"
 """Key of an optimizer's parameter group: its learning rate as a multiple of ``optimizer.lr``."""
 
@@ -27,7 +26,8 @@ class Transfer:
     """What a network takes over and how its parts learn.
 
     Names of parameters are written as a dotted beginning (``encoder``, ``encoder.levels.0``) or with ``*``; a leading
-    ``model.`` may be left out.
+    ``model.`` may be left out. ``encoder`` and ``head`` alone are what the network calls so: its attributes ``ENCODER``
+    and ``HEAD`` (see :mod:`medseg.nets.parts`), or else its parts of these names.
 
     Attributes:
         weights: file of a state dict (.pt, .pth, .ckpt, .safetensors; of medseg, timm, segmentation_models_pytorch or
@@ -84,9 +84,10 @@ class Transfer:
         path = Path(self.weights)
         path = path / "weights.pt" if path.is_dir() else path
         part = net if self.part is None else part_of(net, self.part)
+        added = (*ADDED, *(f"{name}." for name in declared(net, self.part or "")))
         tensors = read_weights(path, key="transfer.weights")
         return load_partial(
-            part, tensors, source=str(path), in_channels=first_channels(part), least=self.least, added=ADDED,
+            part, tensors, source=str(path), in_channels=first_channels(part), least=self.least, added=added,
             key="transfer.weights",
         )  # fmt: skip
 
@@ -101,6 +102,7 @@ class Transfer:
         chosen = [pattern for pattern in self.freeze if not pattern.startswith("!")]
         for pattern in chosen:
             _refuse_unknown(pattern, net, key="transfer.freeze")
+        chosen, spared = _spelt(net, chosen), _spelt(net, spared)
         frozen = [name for name in names if _fits(name, chosen) and not _fits(name, spared)]
         if frozen and len(frozen) == len(names):
             raise ConfigError(
@@ -118,15 +120,30 @@ class Transfer:
         factors = dict.fromkeys((name for name, _ in net.named_parameters()), 1.0)
         for pattern in sorted(self.rates, key=len):
             _refuse_unknown(pattern, net, key="transfer.rates")
-            factors.update({name: float(self.rates[pattern]) for name in factors if _fits(name, [pattern])})
+            meant = _spelt(net, [pattern])
+            factors.update({name: float(self.rates[pattern]) for name in factors if _fits(name, meant)})
         if self.layer_decay is not None:
-            part = part_of(net, self.part or "encoder")
-            layers = list(layers_of(part))
+            layers = list(layers_of(self._layered(net)))
             ours = {id(parameter): name for name, parameter in net.named_parameters()}
             for number, layer in enumerate(layers):
                 for parameter in layer:
                     factors[ours[id(parameter)]] *= self.layer_decay ** (len(layers) - number)
         return factors
+
+    def _layered(self, net: nn.Module) -> nn.Module:
+        """Return the part whose layers ``layer_decay`` counts."""
+        name = self.part or "encoder"
+        if names := declared(net, name):
+            return in_order(net, names)
+        try:
+            return part_of(net, name)
+        except ConfigError as error:
+            if self.part is not None:
+                raise
+            raise ConfigError(
+                f"transfer.layer_decay={self.layer_decay}: the network says of no part that it is its encoder; name "
+                f"the part with the layers as transfer.part, one of {', '.join(tops(net))}."
+            ) from error
 
     def groups(self, net: nn.Module, names: Iterable[str]) -> list[dict[str, Any]]:
         """Return the optimizer's parameter groups, the largest rate first.
@@ -165,11 +182,13 @@ def scale_rates(optimizer: Optimizer) -> Optimizer:
 
 
 def part_of(net: nn.Module, name: str) -> nn.Module:
-    """Return a part of a network by its dotted name.
+    """Return a part of a network by its dotted name, or what the network declares as its encoder or head.
 
     Raises:
         ConfigError: there is none.
     """
+    if names := declared(net, name):
+        return restricted(net, names)
     modules = dict(net.named_modules())
     for wrapper in WRAPPERS:
         if wrapper + name in modules:
@@ -184,35 +203,9 @@ def tops(net: nn.Module) -> list[str]:
     return [name for name, part in parts if any(True for _ in part.parameters())]
 
 
-def layers_of(part: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """Yield the parameters of each layer of a part, in the order in which the part builds them.
-
-    A layer is a child with parameters; a norm belongs to the layer before it, the part's own parameters (position
-    embeddings) to the first. A wrapper and a list that holds nearly all parameters are opened.
-    """
-    current: list[nn.Parameter] = []
-    started = False
-    for child, parameters in _opened(part):
-        if started and child is not None and "norm" not in type(child).__name__.lower():
-            yield current
-            current = []
-        current = [*current, *parameters]
-        started = started or child is not None
-    yield current
-
-
-def _opened(part: nn.Module) -> Iterator[tuple[nn.Module | None, list[nn.Parameter]]]:
-    """Yield each child and its parameters, and None with those of the part itself."""
-    total = sum(parameter.numel() for parameter in part.parameters())
-    yield None, list(part.parameters(recurse=False))
-    for child in part.children():
-        parameters = list(child.parameters())
-        share = sum(parameter.numel() for parameter in parameters) / max(total, 1)
-        wraps = share == 1.0 and any(True for _ in child.children())
-        if wraps or (type(child) in (nn.Sequential, nn.ModuleList, nn.ModuleDict) and share >= DOMINANT):
-            yield from _opened(child)
-        elif parameters:
-            yield child, parameters
+def _spelt(net: nn.Module, patterns: Iterable[str]) -> list[str]:
+    """Return patterns with the network's own names in place of ``encoder`` and ``head``, where it declares them."""
+    return [name for pattern in patterns for name in (declared(net, pattern) or [pattern])]
 
 
 def _fits(name: str, patterns: Iterable[str]) -> bool:
@@ -226,7 +219,9 @@ def _fits(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _refuse_unknown(pattern: str, net: nn.Module, *, key: str) -> None:
-    if not any(_fits(name, [pattern]) for name, _ in net.named_parameters()):
+    meant = _spelt(net, [pattern])
+    if not any(_fits(name, meant) for name, _ in net.named_parameters()):
+        hint = f" ({WORDS[pattern]} in its class would say what that is)" if pattern in WORDS else ""
         raise ConfigError(
-            f"{key}: no parameter of the network is called {pattern!r}; its parts are {', '.join(tops(net))}."
+            f"{key}: no parameter of the network is called {pattern!r}{hint}; its parts are {', '.join(tops(net))}."
         )

@@ -18,6 +18,7 @@ from medseg.data.inspection.quarantine import write_manifest, write_quarantine
 from medseg.data.inspection.survey import Survey, survey
 from medseg.data.inspection.thumbnails import thumbnail
 from medseg.errors import DataError
+from medseg.stats.flags import flags_of
 from medseg.targets import check_targets
 
 READER = "medseg.data.sources.folder.read_manifest"
@@ -97,7 +98,7 @@ def _contact_sheet(path: Path, found: Survey, data: SegmentationData, count: int
     seen = [(case, thumbnail(case, expected(data))) for case in found.sound[::step][:count]]
     panels = [Panel(f"{case.id}, {case.patient}", *shown, shown[1]) for case, shown in seen if shown is not None]
     if panels:
-        contact_sheet(panels, path, caption=data.card.name, flags=["SYNTHETIC"] * data.card.synthetic)
+        contact_sheet(panels, path, caption=data.card.name, flags=flags_of(synthetic=data.card.synthetic, leaky=False))
 
 
 def _quarantine(folder: Path, found: Survey, data: SegmentationData, composed: DictConfig) -> bool:

@@ -1,4 +1,4 @@
-"""Active contours: Chan-Vese and geodesic, by morphological operators."""
+"""Active contours: Chan-Vese by morphological operators or by its level set, and geodesic."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,6 +25,24 @@ def chan_vese(grey: np.ndarray, start: np.ndarray, *, iterations: int, smoothing
     from skimage.segmentation import morphological_chan_vese
 
     return morphological_chan_vese(grey, iterations, init_level_set=start, smoothing=smoothing).astype(bool)
+
+
+def level_set(grey: np.ndarray, start: np.ndarray, *, iterations: int, length: float) -> np.ndarray:
+    """Return the region (H, W) bool of least Chan-Vese energy, by the published differential equation.
+
+    Its level set starts at 1 within ``start`` and -1 outside, and stops early once it hardly moves.
+
+    Args:
+        grey: (H, W).
+        start: (H, W) bool, the first region.
+        iterations: steps, at most.
+        length: mu of the paper, the price of the outline's length where greys run from 0 to 1.
+    """
+    from skimage.segmentation import chan_vese as by_level_set
+
+    first = np.where(start, 1.0, -1.0)
+    found = by_level_set(grey.astype(np.float64), mu=length, max_num_iter=iterations, init_level_set=first)
+    return np.asarray(found, dtype=bool)
 
 
 def geodesic(grey: np.ndarray, start: np.ndarray, *, iterations: int, smoothing: int) -> np.ndarray:
@@ -59,15 +77,18 @@ class ActiveContour(Seeded):
         label: the class that is told from all others.
         seeds: ``auto``, or ``click`` or ``centroid`` from the truth.
         polarity: ``dark``, ``bright`` or ``auto``.
-        method: ``chan_vese`` starts with the typical radius, ``geodesic`` near the square's sides and shrinks.
+        method: ``chan_vese`` (by morphological operators) and ``level_set`` (by the differential equation) start with
+            the typical radius, ``geodesic`` near the square's sides and shrinks.
         iterations: steps.
-        smoothing: how often the outline is smoothed in each step, 0 to 4.
+        smoothing: how often the outline is smoothed in each step, 0 to 4; nothing to ``level_set``.
+        length: price of the outline's length for ``level_set``, mu of the paper; nothing to the others.
         reach: typical radii from the seed to the square's sides.
         sigma: pixels of the Gaussian before.
         candidates: values of ``smoothing``, ``reach`` and ``sigma`` that ``tune`` tries.
 
     Raises:
-        ConfigError: an unknown method, seeds or polarity, no iteration; in ``forward``, other channels or not fitted.
+        ConfigError: an unknown method, seeds or polarity, no iteration, a negative length; in ``forward``, other
+            channels or not fitted.
     """
 
     def __init__(
@@ -81,6 +102,7 @@ class ActiveContour(Seeded):
         method: str = "chan_vese",
         iterations: int = 60,
         smoothing: int = 2,
+        length: float = 0.25,
         reach: float = 1.8,
         sigma: float = 2.0,
         candidates: Mapping[str, Sequence[float]] | None = None,
@@ -89,10 +111,12 @@ class ActiveContour(Seeded):
             in_channels=in_channels, num_classes=num_classes, label=label, seeds=seeds, polarity=polarity,
             settings={"smoothing": smoothing, "reach": reach, "sigma": sigma}, candidates=candidates,
         )  # fmt: skip
-        self.method = checked_choice(method, ("chan_vese", "geodesic"), key="method")
+        self.method = checked_choice(method, ("chan_vese", "level_set", "geodesic"), key="method")
         if iterations < 1:
             raise ConfigError(f"net.iterations={iterations} moves nothing; give 1 or more.")
-        self.iterations = iterations
+        if length < 0:
+            raise ConfigError(f"net.length={length} rewards a longer outline; give 0 or more.")
+        self.iterations, self.length = iterations, length
 
     def from_seeds(self, grey: np.ndarray, seeds: list[tuple[int, int]]) -> np.ndarray:
         """Return the regions (H, W) bool of all seeds in a smoothed image (H, W)."""
@@ -112,5 +136,7 @@ class ActiveContour(Seeded):
             region = geodesic(grey, start, iterations=self.iterations, smoothing=smoothing)
         else:
             start = disc(grey.shape, seed, radius)
+            if self.method == "level_set":
+                return nearest(level_set(grey, start, iterations=self.iterations, length=self.length), seed)
             region = chan_vese(grey, start, iterations=self.iterations, smoothing=smoothing)
         return nearest(region, seed)

@@ -115,6 +115,8 @@ class RegionGrowing(Seeded):
         ConfigError: an unknown rule, connectivity, seeds; in ``forward``, other channels or not fitted.
     """
 
+    READING = "our reading: three rules from one seed a region; the published one takes single pixels from a queue"
+
     def __init__(
         self,
         *,

@@ -9,6 +9,7 @@ from medseg.nets.adapters import checked_choice
 from medseg.nets.classical.clusters import Clustering, Model
 from medseg.nets.classical.markov import disagreements, graph_cut, iterated_conditional_modes
 
+COVARIANCES = ("full", "diag")
 MINIMISERS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "icm": iterated_conditional_modes,
     "graph_cut": graph_cut,
@@ -29,6 +30,7 @@ class GaussianMixtureMRF(Clustering):
         beta: price of a pair of neighbours that differ.
         refits: times that each image's own labelling refits the mixture; 0 keeps it as it is.
         minimiser: ``icm`` (iterated conditional modes) or ``graph_cut``.
+        covariance: ``full``, or ``diag``: of each cluster the channels are independent. On one channel the same.
         sigma: pixels of the Gaussian before; 0 none.
         scope: mixture of the ``training`` side, or of each ``image``.
         samples: most pixels that the mixture is fitted to.
@@ -36,8 +38,10 @@ class GaussianMixtureMRF(Clustering):
         candidates: values of ``clusters``, ``sigma``, ``beta`` and ``refits`` that ``tune`` tries.
 
     Raises:
-        ConfigError: ``beta`` or ``refits`` < 0, an unknown minimiser; else as in :class:`Clustering`.
+        ConfigError: ``beta`` or ``refits`` < 0, an unknown minimiser or covariance; else as in :class:`Clustering`.
     """
+
+    READING = "our reading: the mixture by EM, then the Potts model; with refits, its weights stay in the price"
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class GaussianMixtureMRF(Clustering):
         beta: float = 1.0,
         refits: int = 0,
         minimiser: str = "icm",
+        covariance: str = "full",
         sigma: float = 0.0,
         scope: str = "training",
         samples: int = 20000,
@@ -60,6 +65,7 @@ class GaussianMixtureMRF(Clustering):
             settings={"clusters": clusters, "sigma": sigma, "beta": beta, "refits": refits}, candidates=candidates,
         )  # fmt: skip
         self.minimise = MINIMISERS[checked_choice(minimiser, list(MINIMISERS), key="minimiser")]
+        self.covariance = checked_choice(covariance, COVARIANCES, key="covariance")
         if min([beta, *self.candidates.get("beta", [])]) < 0:
             raise ConfigError(f"net.beta={beta} rewards neighbours that differ; give 0 or more.")
         if min([refits, *self.candidates.get("refits", [])]) < 0:
@@ -67,7 +73,7 @@ class GaussianMixtureMRF(Clustering):
 
     def model_of(self, values: np.ndarray) -> Model:
         """Return weights, means and covariances of points (N, F), darkest first."""
-        return fitted_mixture(values, self.count, seed=self.seed)
+        return fitted_mixture(values, self.count, seed=self.seed, covariance=self.covariance)
 
     def scores_of(self, values: np.ndarray, model: Model) -> np.ndarray:
         """Return 1 for the cluster that the Potts model gives a pixel, else 0, (clusters, H, W)."""
@@ -75,7 +81,7 @@ class GaussianMixtureMRF(Clustering):
         unary = _unary(values, model)
         labels = self.minimise(unary, beta)
         for _ in range(int(self.setting("refits"))):
-            unary = _unary(values, refitted(values, unary, labels, beta))
+            unary = _unary(values, refitted(values, unary, labels, beta, covariance=self.covariance))
             labels = self.minimise(unary, beta)
         return (labels[None] == np.arange(len(unary))[:, None, None]).astype(np.float32)
 
@@ -85,7 +91,9 @@ def _unary(values: np.ndarray, model: Model) -> np.ndarray:
     return -mixture_log_densities(values.reshape(-1, values.shape[-1]), model).T.reshape(-1, *values.shape[:2])
 
 
-def refitted(values: np.ndarray, unary: np.ndarray, labels: np.ndarray, beta: float) -> Model:
+def refitted(
+    values: np.ndarray, unary: np.ndarray, labels: np.ndarray, beta: float, *, covariance: str = "full"
+) -> Model:
     """Return the mixture that a labelling of the image's own pixels speaks for: one M-step of HMRF-EM.
 
     A pixel belongs to cluster k in proportion to exp(-unary_k - beta [neighbours of another label than k]). Without a
@@ -97,6 +105,7 @@ def refitted(values: np.ndarray, unary: np.ndarray, labels: np.ndarray, beta: fl
         unary: (k, H, W), -log(w_k N(x; mean_k, covariance_k)).
         labels: (H, W), of low energy under ``unary``.
         beta: price of a pair of neighbours that differ.
+        covariance: ``full`` or ``diag``.
     """
     from scipy.special import softmax
 
@@ -106,6 +115,8 @@ def refitted(values: np.ndarray, unary: np.ndarray, labels: np.ndarray, beta: fl
     means = share @ points / total[:, None]
     apart = points[None] - means[:, None]
     covariances = np.einsum("kn,knf,kng->kfg", share, apart, apart) / total[:, None, None]
+    if covariance == "diag":
+        covariances = covariances * np.eye(points.shape[1])
     return {
         "weights": total / len(points),
         "means": means,
@@ -118,8 +129,13 @@ def _ridge(points: np.ndarray) -> float:
     return max(1e-3 * float(points.var(axis=0).mean()), 1e-9)
 
 
-def fitted_mixture(values: np.ndarray, clusters: int, *, seed: int, iterations: int = 200) -> Model:
-    """Return ``weights`` (k,), ``means`` (k, F) and ``covariances`` (k, F, F) of points (N, F), darkest first."""
+def fitted_mixture(
+    values: np.ndarray, clusters: int, *, seed: int, iterations: int = 200, covariance: str = "full"
+) -> Model:
+    """Return ``weights`` (k,), ``means`` (k, F) and ``covariances`` (k, F, F) of points (N, F), darkest first.
+
+    With ``covariance="diag"`` everything beside the diagonals of the covariances is zero.
+    """
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -127,9 +143,14 @@ def fitted_mixture(values: np.ndarray, clusters: int, *, seed: int, iterations: 
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a mixture of 200 steps is good enough
-        found = GaussianMixture(clusters, reg_covar=_ridge(values), max_iter=iterations, random_state=seed).fit(values)
+        found = GaussianMixture(
+            clusters, covariance_type=covariance, reg_covar=_ridge(values), max_iter=iterations, random_state=seed
+        ).fit(values)
     order = np.argsort(found.means_.mean(axis=1), kind="stable")
-    return {"weights": found.weights_[order], "means": found.means_[order], "covariances": found.covariances_[order]}
+    covariances = found.covariances_[order]
+    if covariance == "diag":  # scikit-learn keeps the diagonals (k, F)
+        covariances = covariances[:, :, None] * np.eye(values.shape[1])
+    return {"weights": found.weights_[order], "means": found.means_[order], "covariances": covariances}
 
 
 def mixture_log_densities(points: np.ndarray, model: Model) -> np.ndarray:

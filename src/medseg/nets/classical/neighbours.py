@@ -37,7 +37,7 @@ class NearestNeighbours(PixelClassifier):
         *,
         in_channels: int,
         num_classes: int,
-        neighbours: int = 15,
+        neighbours: int = 5,
         samples: int = 500,
         most: int = 2500,
         balance: float = 0.5,

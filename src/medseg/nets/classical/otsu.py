@@ -66,20 +66,23 @@ class Otsu(OneClass):
         in_channels: image channels C; the mean of them is used.
         num_classes: classes K.
         label: the class that is told from all others.
-        method: ``global`` threshold, or ``local``: Sauvola's, from mean m and deviation s of a window,
-            m (1 + k (s / R - 1)) with R half the image's grey range (Sauvola and Pietikainen 2000).
+        method: ``global`` threshold; ``local``: Sauvola's, from mean m and deviation s of a window,
+            m (1 + k (s / R - 1)) with R half the image's grey range (Sauvola and Pietikainen 2000); or ``mean``: the
+            window's mean less ``offset``.
         polarity: the class is ``dark`` or ``bright``, or ``auto``.
         sigma: pixels of the Gaussian before the threshold; 0 none.
         hysteresis: grey standard deviations; pixels up to so far on the wrong side stay where they are joined to
             pixels so far on the right side; 0 is the plain threshold.
-        window: pixels of Sauvola's window.
+        window: pixels of the local thresholds' window.
         k: Sauvola's weight of the deviation.
+        offset: grey standard deviations that ``mean`` takes from the window's mean.
         scan_only: ignore what lies outside the scan on an exported screen, for the threshold and in the answer.
         largest_component: keep only the largest connected region.
         candidates: values of ``sigma`` and ``hysteresis`` that ``tune`` tries.
 
     Raises:
-        ConfigError: an unknown method or polarity, an even window; in ``forward``, other channels or not fitted.
+        ConfigError: an unknown method or polarity, an even window, an offset without ``method=mean``; in ``forward``,
+            other channels or not fitted.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Otsu(OneClass):
         hysteresis: float = 0.0,
         window: int = 51,
         k: float = 0.2,
+        offset: float = 0.0,
         scan_only: bool = False,
         largest_component: bool = False,
         candidates: Mapping[str, Sequence[float]] | None = None,
@@ -102,11 +106,13 @@ class Otsu(OneClass):
         super().__init__(
             in_channels=in_channels, num_classes=num_classes, label=label, settings=settings, candidates=candidates
         )
-        self.method = checked_choice(method, ("global", "local"), key="method")
+        self.method = checked_choice(method, ("global", "local", "mean"), key="method")
         self.polarity = checked_choice(polarity, ("dark", "bright", "auto"), key="polarity")
         if window < 3 or window % 2 == 0:
             raise ConfigError(f"net.window={window} has no middle pixel; give an odd number of 3 or more.")
-        self.window, self.k = window, k
+        if offset and method != "mean":
+            raise ConfigError(f"net.offset={offset} belongs to net.method=mean, not {method}; give 0, or that method.")
+        self.window, self.k, self.offset = window, k, offset
         self.scan_only, self.largest_component = scan_only, largest_component
 
     def learn(self, images: list[np.ndarray], masks: list[np.ndarray]) -> None:
@@ -148,8 +154,10 @@ class Otsu(OneClass):
     def _threshold(self, grey: np.ndarray, values: np.ndarray) -> float | np.ndarray:
         if self.method == "global":
             return otsu_threshold(values)
-        from skimage.filters import threshold_sauvola
+        from skimage.filters import threshold_local, threshold_sauvola
 
+        if self.method == "mean":
+            return threshold_local(grey, self.window, method="mean", offset=self.offset * float(values.std()))
         spread = float(values.max() - values.min()) / 2
         # Sauvola's rule knows no negative grey: it is applied to what lies above the darkest value.
         shift = float(values.min())

@@ -157,6 +157,11 @@ class DMUNet(nn.Module):
     """
 
     READING = "our reading: all internals; inversed U taken as over-complete"
+    ENCODER = ("u_branch.encoder", "mirrored_branch.inward")
+    HEAD = (
+        "u_branch.head", "mirrored_branch.head", "mirrored_branch.margin.1", "mirrored_branch.correction",
+        "aggregation.head",
+    )  # fmt: skip
 
     def __init__(
         self,

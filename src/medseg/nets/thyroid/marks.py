@@ -129,6 +129,14 @@ def discs(points: np.ndarray, image: Tensor, *, radius: float) -> Tensor:
     return (squared_distances(points, image) <= reach**2).any(dim=0)
 
 
+def distances(points: np.ndarray, image: Tensor) -> Tensor:
+    """Return (H, W) distances to the nearest point in longer image sides, 1 at most and everywhere without a point."""
+    if len(points) == 0:
+        return image.new_ones(image.shape[-2:])
+    apart = squared_distances(points, image).amin(dim=0).sqrt() / max(image.shape[-2:])
+    return apart.clamp(max=1).to(image.dtype)
+
+
 def bells(points: np.ndarray, image: Tensor, *, sigma: float) -> Tensor:
     """Return (H, W) Gaussian bells of height 1 and deviation ``sigma`` pixels at 256; the highest one counts."""
     if len(points) == 0:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medseg.errors import ConfigError
 from medseg.nets.adapters import check_channels, checked_choice
-from medseg.nets.thyroid.marks import AxisMarks, bells, discs
+from medseg.nets.thyroid.marks import AxisMarks, bells, discs, distances
 from medseg.nets.unet import WIDTHS, UNet
 
 
@@ -21,7 +21,7 @@ class MGUNet(nn.Module):
     parameters are those of the U-Net.
 
     Our reading: the spots' radius (3 px at 256), their grey value, the simulated user (see
-    :class:`~medseg.nets.thyroid.marks.AxisMarks`) and both modes with an extra channel. White is by default the
+    :class:`~medseg.nets.thyroid.marks.AxisMarks`) and the modes with an extra channel. White is by default the
     largest value of the image at hand, as a fully white pixel would be in a scan that uses its whole range; ``white``
     gives a constant in normalised intensity instead.
 
@@ -34,8 +34,9 @@ class MGUNet(nn.Module):
         norm: ``batch``, ``instance`` or ``group``.
         dropout: probability of dropping a feature map of the deepest level.
         prompt: the simulated user, by default ``AxisMarks()``.
-        mark_mode: ``paint`` white discs into the image; ``channel`` or ``bell`` append a channel with discs, or with
-            Gaussian bells of deviation 5 px at 256.
+        mark_mode: ``paint`` white discs into the image; ``channel``, ``bell`` or ``distance`` append a channel with
+            discs, with Gaussian bells of deviation 5 px at 256, or with the distance to the nearest mark in longer
+            image sides, 1 at most.
         radius: radius of the discs in pixels at 256.
         white: normalised intensity of painted discs, or None for each image's own maximum.
 
@@ -44,6 +45,7 @@ class MGUNet(nn.Module):
     """
 
     READING = "interactive; mark size, mark intensity and the simulated user are our reading"
+    ENCODER, HEAD = ("unet.encoder",), ("unet.head",)
     BELL_SIGMA = 5.0
 
     def __init__(
@@ -63,7 +65,7 @@ class MGUNet(nn.Module):
         if radius <= 0:
             raise ConfigError(f"net.radius={radius} must be above 0 pixels.")
         self.in_channels = in_channels
-        self.mark_mode = checked_choice(mark_mode, ["paint", "channel", "bell"], key="mark_mode")
+        self.mark_mode = checked_choice(mark_mode, ["paint", "channel", "bell", "distance"], key="mark_mode")
         self.radius, self.white = radius, white
         self.prompt = prompt or AxisMarks()
         extra = 0 if mark_mode == "paint" else 1
@@ -84,7 +86,9 @@ class MGUNet(nn.Module):
         check_channels(image, self.in_channels, net="MGUNet")
         if self.mark_mode == "paint":
             return torch.stack([self._painted(*pair) for pair in zip(image, points, strict=True)])
-        if self.mark_mode == "bell":
+        if self.mark_mode == "distance":
+            drawn = [distances(p, one) for one, p in zip(image, points, strict=True)]
+        elif self.mark_mode == "bell":
             drawn = [bells(p, one, sigma=self.BELL_SIGMA) for one, p in zip(image, points, strict=True)]
         else:
             drawn = [discs(p, one, radius=self.radius) for one, p in zip(image, points, strict=True)]

@@ -86,6 +86,7 @@ class MPCNN(nn.Module):
             )
             for _ in self.members
         )
+        self.ENCODER, self.HEAD = ("trunk",), tuple(f"prongs.{number}.3" for number in range(len(self.members)))
 
     def maps(self, image: Tensor) -> Tensor:
         """Return logits (B, P, H, W), one map a structure, of images (B, C, H, W) of any size."""

@@ -14,12 +14,9 @@ from medseg.report.plots.bland_altman import Sizes
 from medseg.report.plots.costs import Costly
 from medseg.report.plots.forest import Difference
 from medseg.report.plots.size_dice import SizedScores
-from medseg.stats.aggregate import patient_means
+from medseg.stats.aggregate import INTERVAL_SEED, patient_means
 from medseg.stats.bootstrap import mean_interval
 from medseg.stats.gate import EQUAL, OUTPERFORMS, Pair, Settings
-
-INTERVAL_SEED = 0
-"""Root seed of the bootstrap of a single method; fixed, so that a page is the same each time."""
 
 
 def patients_by_seed(arm: Arm) -> dict[str, pd.DataFrame]:

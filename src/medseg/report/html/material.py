@@ -11,17 +11,14 @@ from medseg.report.html.blocks import Link
 from medseg.report.html.energy import Power
 from medseg.report.tables import Table
 from medseg.stats.comparison import Comparison
-
-SYNTHETIC, LEAKY = "SYNTHETIC", "LEAKY SPLIT"
-"""What is printed in red: that images are simulated, that a split leaks."""
+from medseg.stats.flags import flags_of
 
 
-def flags_of(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+def run_flags(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return what nobody may overlook of runs with these records."""
     known = list(records)
     synthetic = any(record["data"]["synthetic"] for record in known)
-    leaky = any(record["split"]["leaky"] for record in known)
-    return (SYNTHETIC,) * synthetic + (LEAKY,) * leaky
+    return flags_of(synthetic=synthetic, leaky=any(record["split"]["leaky"] for record in known))
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,7 @@ class Arm:
     def flags(self) -> tuple[str, ...]:
         """What nobody may overlook in what is drawn of these runs."""
         compared = [] if self.comparison is None else self.comparison.evidence.flags
-        found = [*flags_of([run.record for run in self.runs]), *compared]
-        return tuple(dict.fromkeys(LEAKY if flag == "LEAKY" else flag for flag in found))
+        return tuple(dict.fromkeys([*run_flags(run.record for run in self.runs), *compared]))
 
     @property
     def methods(self) -> dict[str, list[Trained]]:

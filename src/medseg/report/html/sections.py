@@ -20,13 +20,14 @@ from medseg.report.html.energy import Spent, cost_table
 from medseg.report.html.material import Arm, Material, Trained
 from medseg.report.html.provenance import provenance
 from medseg.report.plots.sheet import Drawing
+from medseg.stats.flags import LEAKY, SYNTHETIC
 from medseg.stats.gate import OUTPERFORMS
 
 MANY_PAIRS = 15
 """Sentences that stand open; the rest is folded away."""
 FLAG_WORDS = {
-    "SYNTHETIC": "SYNTHETIC: the images are simulated, nothing here was measured on patients",
-    "LEAKY SPLIT": "LEAKY SPLIT: near copies of test images were trained on",
+    SYNTHETIC: "SYNTHETIC: the images are simulated, nothing here was measured on patients",
+    LEAKY: "LEAKY SPLIT: near copies of test images were trained on",
 }
 SVG_LIMIT = 110_000
 """Bytes above which a plot with many points is shown as PNG, which is the smaller then."""
