@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fake_partial import CLASSES, draw_both, write_partial_dataset
-from medseg.data.datamodule import SegmentationData
 from medseg.commands.fitting import check_annotated
+from medseg.data.datamodule import SegmentationData
 from medseg.errors import ConfigError
 from medseg.evaluation.postprocess.contract import labels_of
 from medseg.evaluation.probabilities import Scorer, predicted
