@@ -246,7 +246,7 @@ def test_a_case_without_any_label_is_never_drawn(tmp_path: Path, caplog: pytest.
 def test_wrong_labelled_slices_are_named(tmp_path: Path) -> None:
     root = write_volume_dataset(tmp_path / "volumes", patients=6, folds=3)
     rewrite_manifest(root, "labelled_slices", {"p00_0": "3;12"})
-    with pytest.raises(DataError, match=r"case 'p00_0': labelled_slices '3;12' are not slices 0 to 11"):
+    with pytest.raises(DataError, match=r"case 'p00_0': labelled_slices '3;12': '12' is none of the slices 0 to 11 of"):
         make_volumes(tmp_path)
 
 

@@ -216,10 +216,16 @@ def open_cache(
         limit_gb: of all entries together, see ``entries.Room``.
 
     Raises:
-        DataError: a file is unfit (see ``checks.check_cases``), the entry exceeds the limit, or the cache folder
-            cannot be written.
+        DataError: a file is unfit (see ``checks.check_cases``), a picture has annotated slices, the entry exceeds the
+            limit, or the cache folder cannot be written.
     """
     check_list(cases, name=name)
+    sliced = next((case.id for case in cases if case.attributes.get("labelled_slices")), None)
+    if sliced is not None:
+        raise DataError(
+            f"case '{sliced}' of dataset '{name}': labelled_slices are of volumes, this is a picture; empty the "
+            "column, or use another split than sparse_slices."
+        )
     folder = Path(root) / f"{name}-{entry_key(cases, hashes, reading)}"
     if not folder.is_dir():
         make_entry(folder, partial(_fill, list(by_id(cases).values()), reading, name), limit_gb=limit_gb)

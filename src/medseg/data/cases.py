@@ -51,29 +51,6 @@ def by_id(cases: Sequence[Case]) -> dict[str, Case]:
     raise DataError(f"case id '{twice}' occurs more than once; give every row of the manifest an id of its own.")
 
 
-def labelled_slices(case: Case, *, depth: int) -> frozenset[int] | None:
-    """Return the slices (places along D) whose labels count, None where all of them do.
-
-    The manifest column ``labelled_slices`` holds them as ``3;7;12``; every other slice is then ignored.
-
-    Raises:
-        DataError: the column holds something else, or a slice that the volume does not have.
-    """
-    text = case.attributes.get("labelled_slices", "")
-    if not text:
-        return None
-    try:
-        found = frozenset(int(part) for part in text.split(";"))
-    except ValueError:
-        found = frozenset({-1})
-    if min(found) < 0 or max(found) >= depth:
-        raise DataError(
-            f"case '{case.id}': labelled_slices '{text}' are not slices 0 to {depth - 1} separated by ';'; repair the "
-            "manifest column."
-        )
-    return found
-
-
 def annotated_classes(case: Case, *, classes: Sequence[str]) -> tuple[bool, ...]:
     """Return which of the K classes were annotated in a case; the background counts as one that was.
 

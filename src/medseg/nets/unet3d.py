@@ -99,8 +99,9 @@ class UNet3D(nn.Module):
     With ``padding="valid"``, as published, a tile of 132x132x116 voxels answers 44x44x28; an image is answered at its
     own size through 44 voxels of its mirror image on each side and a few more behind it to a side that pools evenly.
     A small patch costs much more than its own volume then; ``same`` pads the convolutions instead. Learning from a
-    few annotated slices takes no more than masks that are ``IGNORE`` elsewhere: every loss here leaves those voxels
-    out, and ``loss=cross_entropy`` with class weights is the loss of the paper. Batch 1 works in train mode too.
+    few annotated slices takes no more than masks that are ``IGNORE`` elsewhere, which ``split=sparse_slices`` makes of
+    dense ones: every loss here leaves those voxels out, and ``loss=cross_entropy`` with class weights is the loss of
+    the paper. Batch 1 works in train mode too.
 
     Args:
         in_channels: image channels C.

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.cases import Case, labelled_slices
+from medseg.data.cases import Case
 from medseg.data.missing import available_channels
 from medseg.data.volumes.files import read_label_volume, read_volume, volume_header
 from medseg.data.volumes.grid import Grid, same_grid
+from medseg.data.volumes.planes import labelled_voxels
 from medseg.errors import DataError
 from medseg.types import IGNORE
 
@@ -32,7 +33,7 @@ class CaseVolume:
 
 
 def read_volume_case(case: Case, *, channels: int, labels: Mapping[int, int]) -> CaseVolume:
-    """Return a case's image and label map; slices that ``labelled_slices`` leaves out are ``IGNORE``.
+    """Return a case's image and label map; voxels that ``labelled_slices`` leaves out are ``IGNORE``.
 
     Args:
         case: one file with C channels, or C files (None where a modality is missing).
@@ -93,7 +94,7 @@ def _read_masks(case: Case, labels: Mapping[int, int], grid: Grid) -> np.ndarray
         same_grid(grid, volume.grid, names=(_first(case), path))
         parts.append(volume.values)
     mask = np.maximum.reduce(parts)
-    known = labelled_slices(case, depth=len(mask))
+    known = labelled_voxels(case, mask)
     if known is not None:
-        mask[[number for number in range(len(mask)) if number not in known]] = IGNORE
+        mask[~known] = IGNORE
     return mask
