@@ -23,6 +23,7 @@ from typing import Any
 from medseg import __version__, chain
 from medseg.chain import Chain
 from medseg.errors import RunError
+from medseg.whole import write_whole
 
 NAME = "ledger.jsonl"
 ACTIONS = ("train-score", "evaluate", "compare", "report", "strata", "marks", "refine", "ensemble")
@@ -226,12 +227,7 @@ def _head(path: Path) -> list[dict[str, Any]]:
 
 def _write_head(path: Path, lines: list[bytes]) -> dict[str, Any]:
     anchor = {"line": len(lines), "sha256": chain.sha256(lines[-1])}
-    partial = Path(f"{path}.head.partial")
-    with partial.open("wb") as file:
-        file.write(json.dumps(anchor).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(f"{path}.head")
+    write_whole(f"{path}.head", json.dumps(anchor))
     return anchor
 
 

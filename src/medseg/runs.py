@@ -7,7 +7,6 @@ only mirrors it.
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import RunError
+from medseg.whole import write_whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,10 +124,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON through a temporary file beside it, so that a kill leaves the old or the new content."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Write JSON; a kill leaves the old or the new content."""
+    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from medseg.data.datamodule import SegmentationData
 from medseg.journal import Journal
 from medseg.training.callbacks import Record
 from medseg.training.module import SegmentationModule
+from medseg.whole import whole_file
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,5 @@ def best_weights(parts: Parts, folder: Path) -> None:
         state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
         parts.module.load_state_dict(state)
     if parts.trainer.is_global_zero:
-        partial = folder / "weights.pt.partial"
-        torch.save(parts.module.net.state_dict(), partial)
-        partial.replace(folder / "weights.pt")
+        with whole_file(folder / "weights.pt") as partial:
+            torch.save(parts.module.net.state_dict(), partial)

@@ -14,6 +14,7 @@ from medseg.report.published import Board, board, find_published
 from medseg.report.run_facts import RunFacts, load_facts
 from medseg.report.run_results import case_dice
 from medseg.report.tables import markdown
+from medseg.whole import write_whole
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -41,7 +42,7 @@ def card(composed: DictConfig) -> list[Path]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_whole(folder / name, text)
     files = [folder / name for name in texts]
     show_lines([*files, *(f"{one.title}: {one.answered} of {len(one.items)} items answered" for one in filled)])
     return files

@@ -16,12 +16,14 @@ from medseg.commands.page import comparison_page
 from medseg.commands.show import show, show_lines
 from medseg.errors import ConfigError, ScoreError
 from medseg.report.comparison import comparison_tables
-from medseg.report.tables import LATEX_HEAD, Table, latex, long_text, markdown
+from medseg.report.table_files import write_table_files
+from medseg.report.tables import Table
 from medseg.stats.comparison import Comparison, as_record
 from medseg.stats.comparison import compare as compared
 from medseg.stats.evidence import Evidence, Training, gather
 from medseg.stats.flags import LEAKY, SYNTHETIC
 from medseg.stats.gate import Settings
+from medseg.whole import write_whole
 
 if TYPE_CHECKING:
     from medseg.commands.compared_runs import ComparedRun
@@ -169,16 +171,13 @@ def write(comparison: Comparison, tables: Sequence[Table], folder: Path, *, head
         folder: where the files go.
         heading: of the Markdown.
     """
-    files = {kind: folder / f"comparison.{kind}" for kind in ("md", "tex", "csv", "json")}
-    folder.mkdir(parents=True, exist_ok=True)
     flags = "".join(f"**{flag}** " for flag in comparison.evidence.flags)
-    text = "\n".join([f"# {heading}", "", *([flags.strip(), ""] if flags else []), *map(markdown, tables)])
-    files["md"].write_text(text, encoding="utf-8")
-    parts = [latex(table, label=f"tab:compare-{table.name}") for table in tables]
-    files["tex"].write_text(LATEX_HEAD + "\n".join(parts), encoding="utf-8")
-    files["csv"].write_text(long_text(comparison_tables(comparison, every_pair=True)), encoding="utf-8")
+    head = "\n".join([f"# {heading}", "", *([flags.strip(), ""] if flags else [])]) + "\n"
+    every = comparison_tables(comparison, every_pair=True)
+    files = write_table_files(tables, folder / "comparison", label="tab:compare-", heading=head, listed=every)
+    files["json"] = folder / "comparison.json"
     record = json.dumps(as_record(comparison), indent=1, sort_keys=True, allow_nan=False)
-    files["json"].write_text(record + "\n", encoding="utf-8")
+    write_whole(files["json"], record + "\n")
     return files
 
 

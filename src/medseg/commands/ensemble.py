@@ -16,6 +16,7 @@ from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.commands.members import Named, divided, find_runs
 from medseg.errors import ConfigError, RunError
 from medseg.selection import check_side
+from medseg.whole import write_whole
 
 if TYPE_CHECKING:
     from medseg.data.datamodule import SegmentationData
@@ -217,7 +218,7 @@ def _close(folder: Path, record: dict[str, Any]) -> None:
 
     summary = {f"test/{name}": value for name, value in headline(read_scores(folder / "scores.csv")).items()}
     runs.write_json(folder / "run.json", {**record, "summary": summary})
-    (folder / "DONE").write_text(str(record["key"]) + "\n", encoding="utf-8")
+    write_whole(folder / "DONE", str(record["key"]) + "\n")
 
 
 def _publish(
@@ -241,7 +242,7 @@ def _publish(
     ]
     mean = patient_mean(outcome.ensemble, outcome.patients)
     table = ensemble_table(rows, mean, title=name, metric=judge.metric, caption=caption)
-    (folder / "members.md").write_text(markdown(table), encoding="utf-8")
-    (folder / "members.csv").write_text(long_text([table]), encoding="utf-8")
+    write_whole(folder / "members.md", markdown(table))
+    write_whole(folder / "members.csv", long_text([table]))
     show(table)
     show_lines(folder / file for file in ("run.json", "scores.csv", "disagreement.csv"))

@@ -66,6 +66,7 @@ def marks(composed: DictConfig) -> Path:
 
     from medseg.evaluation.pictures import flags
     from medseg.report.marks import draw_marks, marks_summary
+    from medseg.stats.csv_file import write_csv
 
     config = freeze(composed, choices(composed))
     deviations = [float(value) for value in config.deviations]
@@ -84,7 +85,7 @@ def marks(composed: DictConfig) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     trainer = instantiate(config.trainer, enable_progress_bar=False, default_root_dir=str(folder))
     frame = _scores(trainer, run.module(), data, sorted(deviations))
-    _write(frame, folder / "marks.csv")
+    write_csv(frame, folder / "marks.csv")
     rows = marks_summary(frame)
     trained = getattr(run.net.prompt, "deviation", None) if list(run.net.parameters()) else None
     said = (*flags(data), *labels)
@@ -110,13 +111,6 @@ def _scores(trainer: Any, module: Any, data: Any, deviations: Sequence[float]) -
         frames.append(scores)
     module.net.prompt = exact
     return pd.concat(frames, ignore_index=True)
-
-
-def _write(frame: "pd.DataFrame", path: Path) -> None:
-    """Write the table, whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    frame.to_csv(partial, index=False, na_rep="nan", lineterminator="\n")
-    partial.replace(path)
 
 
 def _show(rows: "pd.DataFrame", folder: Path, name: str) -> None:

@@ -21,6 +21,7 @@ from medseg.selection import selection_of
 from medseg.stats.aggregate import headline
 from medseg.training.cost import PeakMemory, parameter_counts
 from medseg.types import offers
+from medseg.whole import write_whole
 
 
 class Recording:
@@ -148,7 +149,7 @@ class Recording:
         self.record["cost"]["total_seconds"] = round(seconds, 3)
         self.record["status"] = "finished"
         self._write()
-        (self.folder / "DONE").write_text(self.record["key"] + "\n", encoding="utf-8")
+        write_whole(self.folder / "DONE", self.record["key"] + "\n")
         self.parts.journal.close()
         mirror_run(self.folder, self.parts.tracker)
 

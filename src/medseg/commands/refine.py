@@ -14,6 +14,7 @@ from medseg.commands.configuration import choices, freeze, run_hydra
 from medseg.errors import ConfigError
 from medseg.selection import check_side
 from medseg.targets import check_targets
+from medseg.whole import write_whole
 
 if TYPE_CHECKING:
     from medseg.data.datamodule import SegmentationData
@@ -228,7 +229,7 @@ def _publish(work: Work, rows: Sequence["StepRow"], folder: Path) -> None:
     ]
     title = f"Refinement of {work.run.record['name']}"
     table = refinement_table(rows, title=title, metric=judge.metric, caption=caption)
-    (folder / "refinement.md").write_text(markdown(table), encoding="utf-8")
-    (folder / "refinement.csv").write_text(long_text([table]), encoding="utf-8")
+    write_whole(folder / "refinement.md", markdown(table))
+    write_whole(folder / "refinement.csv", long_text([table]))
     show(table)
     show_lines(folder / name for name in ("refinement.json", "scores.csv"))

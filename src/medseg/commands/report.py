@@ -25,7 +25,8 @@ from medseg.report.html.material import run_flags
 from medseg.report.nested import nested_tables
 from medseg.report.table1 import panels, read_published
 from medseg.report.table_figure import draw
-from medseg.report.tables import LATEX_HEAD, Table, latex, long_text, markdown
+from medseg.report.table_files import write_table_files
+from medseg.report.tables import Table
 from medseg.studies.file import Study, find_study, read_study
 
 USAGE = """usage: medseg report study=NAME [data=NAME] [preset=NAME] [paths.outputs=DIR] [tracking=csv]
@@ -92,13 +93,9 @@ def write_tables(runs: StudyRuns) -> tuple[dict[str, Path], list[Table]]:
     """Write the Markdown, LaTeX, CSV and PNG of a plan; the same runs give the same bytes."""
     study, folder = runs.study, runs.folder
     tables = TABLES[study.table](runs)
-    files = {kind: folder / f"{study.name}.{kind}" for kind in ("md", "tex", "csv", "png")}
-    folder.mkdir(parents=True, exist_ok=True)
-    heading = f"# {study.title}\n\n"
-    files["md"].write_text(heading + "\n".join(map(markdown, tables)), encoding="utf-8")
-    parts = [latex(table, label=f"tab:{study.name}-{table.name.lower()}") for table in tables]
-    files["tex"].write_text(LATEX_HEAD + "\n".join(parts), encoding="utf-8")
-    files["csv"].write_text(long_text(tables), encoding="utf-8")
+    heading, label = f"# {study.title}\n\n", f"tab:{study.name}-"
+    files = write_table_files(tables, folder / study.name, label=label, heading=heading)
+    files["png"] = folder / f"{study.name}.png"
     draw(tables, files["png"], heading=study.title)
     if study.table == "architectures":
         files["cost"] = folder / f"{study.name}_cost.png"

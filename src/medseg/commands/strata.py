@@ -160,13 +160,9 @@ def _tables(
 
 
 def _write(folder: Path, tables: Sequence["Table"], classified: "pd.DataFrame", worst: "pd.DataFrame") -> None:
-    from medseg.report.tables import LATEX_HEAD, latex, long_text, markdown
+    from medseg.report.table_files import write_table_files
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "strata.md").write_text("\n".join(map(markdown, tables)), encoding="utf-8")
-    parts = [latex(table, label=f"tab:{table.name}") for table in tables]
-    (folder / "strata.tex").write_text(LATEX_HEAD + "\n".join(parts), encoding="utf-8")
-    (folder / "strata.csv").write_text(long_text(tables), encoding="utf-8")
+    write_table_files(tables, folder / "strata", label="tab:")
     for name, frame in (("failures.csv", classified), ("worst.csv", worst)):
         frame.to_csv(folder / name, index=False, na_rep="nan", lineterminator="\n")
 

@@ -9,6 +9,7 @@ from medseg.data.cases import Case
 from medseg.data.datamodule import SegmentationData
 from medseg.errors import ConfigError, ScoreError
 from medseg.metrics.legacy import seed004, seed004_table, trfe, trfe_means
+from medseg.whole import whole_file
 
 CONTRACT = "contract"
 """The project's own definitions, which make ``scores.csv``."""
@@ -64,9 +65,7 @@ def legacy_numbers(
 
 def write_legacy(values: Mapping[str, float], path: Path, *, protocol: str) -> None:
     """Write the numbers, whole or not at all, each with the remark that it is not the project's own."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("protocol", "score", "value", "remark"))
         writer.writerows((protocol, name, value, REMARK) for name, value in values.items())
-    partial.replace(path)

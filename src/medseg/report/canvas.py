@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medseg.whole import whole_file
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -21,7 +23,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: Path, *, caption: str, flags: Sequence[str]) -> Path:
-    """Write caption and flags, then the file, through a neighbour so that no half picture is ever seen."""
+    """Write caption and flags, then the file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     width, height = figure.get_size_inches()
@@ -29,9 +31,7 @@ def save_figure(figure: "Figure", path: Path, *, caption: str, flags: Sequence[s
     figure.text(0.01, 0.05 / height, "\n".join(lines), fontsize=8, color="0.25", va="bottom")
     figure.text(0.99, 1 - 0.05 / height, "  ".join(flags), fontsize=9, weight="bold", color=FLAG, ha="right", va="top")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial.png")
     FigureCanvasAgg(figure)
-    figure.savefig(partial, metadata={"Software": None})
-    partial.replace(path)
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
     return path

@@ -6,7 +6,6 @@ elsewhere and is never counted.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 
 from medseg.errors import RunError
 from medseg.stats.table import read_scores
+from medseg.whole import write_whole
 
 FINISHED, FAILED, MISSING = "finished", "failed", "missing"
 NODULE = 1
@@ -152,10 +152,7 @@ def write_plan(path: Path, plan: Plan) -> None:
     """Add a plan to the study's plans, or replace the one of the same name, and mark it as the latest."""
     plans = (_read(path) or {}).get("plans", {})
     content = {"latest": plan.name, "plans": {**plans, plan.name: asdict(plan)}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def read_plan(path: Path, *, data: str | None = None, preset: str | None = None) -> Plan:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.report.tables import Cell, Table, plain
+from medseg.whole import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,8 @@ def draw(tables: Sequence[Table], path: Path, *, heading: str) -> None:
     if dots:
         bottom = (top - dot_height + 2.6 * LINE) / total
         _draw_dots(figure.add_axes((0.3, bottom, 0.6, (dot_height - 3.2 * LINE) / total)), dots)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=110, format="png", metadata={"Software": None})
 
 
 def _without_links(table: Table) -> Table:

@@ -1,12 +1,12 @@
 """CSV files of a run: written whole or not at all, read as text with every line as long as its header."""
 
 import csv
-import os
 from pathlib import Path
 
 import pandas as pd
 
 from medseg.errors import ScoreError
+from medseg.whole import whole_file
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -14,15 +14,8 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
     An interrupted write leaves what was there before.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            frame.to_csv(file, index=False, na_rep="nan", lineterminator="\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as partial:
+        frame.to_csv(partial, index=False, na_rep="nan", lineterminator="\n", encoding="utf-8")
 
 
 def read_lines(path: Path, *, kind: str, remedy: str) -> tuple[list[str], list[list[str]]]:

@@ -21,6 +21,7 @@ from medseg.data.audit.pairs import Thresholds
 from medseg.data.audit.prints import VERSION
 from medseg.data.splits import Split
 from medseg.errors import DataError
+from medseg.whole import write_whole
 
 FORMAT = "medseg leak audit 1"
 KEY = "MEDSEG_AUDIT_KEY"
@@ -68,12 +69,9 @@ class Certificate:
         return str(shown[0]["words"]) if shown else ""
 
     def write(self, path: Path) -> Path:
-        """Write it as JSON through a temporary file, and return the path."""
+        """Write it as JSON, whole or not at all, and return the path."""
         whole = {**self.content, "seal": {"sha256": self.sha256, "hmac": self.signature, "signed": self.signed}}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, json.dumps(whole, indent=1, sort_keys=True) + "\n")
         return path
 
 

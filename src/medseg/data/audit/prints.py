@@ -6,7 +6,6 @@ place and renamed into it, so that several processes may share them. 28 kB a pic
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from medseg.data.audit import neighbours, thumbnails, verify
 from medseg.data.audit.hashes import content_box, perceptual_hashes
 from medseg.data.files import read_image
 from medseg.errors import DataError
+from medseg.whole import whole_file
 
 VERSION = 3
 """Raise with every change that changes a print or the verdict on a pair."""
@@ -180,12 +180,9 @@ def _made(path: Path, make: Callable[[Path], np.ndarray], kept: Path | None, dty
     made = make(path)
     if kept is None:
         return made
-    partial = kept.with_name(f".{kept.name}.{os.getpid()}-{threading.get_ident()}")  # equal files are read at once
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
+        with whole_file(kept, durable=False) as partial, partial.open("wb") as stream:  # equal ones are read at once
             np.save(stream, made, allow_pickle=False)
-        os.replace(partial, kept)
     except OSError as error:
         raise DataError(
             f"{kept.parent}: prints of the audit cannot be written ({error.strerror or error}); free space or set "

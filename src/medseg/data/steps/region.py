@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from medseg.errors import ConfigError, DataError
+from medseg.whole import whole_file
 
 COLUMNS = ("case", "rows", "columns", "top", "left", "height", "width", "area", "share", "components", "side", "flag")
 """Columns of a box file: the case, the size of its image and its box in native pixels; pixels of the largest
@@ -22,13 +23,11 @@ Box = tuple[int, int, int, int]
 
 def write_boxes(path: Path, rows: list[dict[str, Any]], *, coarse: dict[str, Any]) -> None:
     """Write a box file: one comment line with the coarse run as JSON, then a table with :data:`COLUMNS`."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as stream:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         stream.write(f"# {json.dumps(coarse, sort_keys=True)}\n")
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    part.replace(path)
 
 
 def read_boxes(path: Path) -> tuple[dict[str, Any], dict[str, tuple[tuple[int, int], Box]]]:

@@ -1,6 +1,5 @@
 """A page on disk: plots drawn, pictures made smaller, everything in one file."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from medseg.report.html.plates import draw_arm
 from medseg.report.html.render import render
 from medseg.report.html.sections import build_page
 from medseg.report.plots.sheet import Drawing
+from medseg.whole import write_whole
 
 PICTURES = 15
 """Runs whose cases are shown; with more runs one a method, and no more than this."""
@@ -36,10 +36,7 @@ def write_page(material: Material, path: Path) -> dict[str, Path]:
     pictures, absent = gallery({run.name: run.overlays for run in chosen}, budget=PICTURE_BYTES)
     said += [f"No picture of cases: {', '.join(absent)}."] if absent else []
     page = build_page(material, drawings, pictures, {"plots": remarks, "overlays": said})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(render(page), encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    write_whole(path, render(page))
     files = [file for drawing in drawings for file in (drawing.png, drawing.svg)]
     return {"html": path, **{file.name: file for file in files}}
 

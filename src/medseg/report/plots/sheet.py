@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from medseg.report.canvas import FLAG, new_figure, save_figure
+from medseg.whole import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -204,9 +205,8 @@ def finish(sheet: Sheet, stem: Path, *, alt: str) -> Drawing:
     import matplotlib as mpl
 
     stem = Path(stem)
-    svg, partial = (stem.with_name(f"{stem.name}{ending}") for ending in (".svg", ".partial.svg"))
+    svg = stem.with_name(f"{stem.name}.svg")
     png = save_figure(sheet.figure, stem.with_name(f"{stem.name}.png"), caption="", flags=())
-    with mpl.rc_context({"svg.hashsalt": SALT, "svg.fonttype": "path"}):
+    with mpl.rc_context({"svg.hashsalt": SALT, "svg.fonttype": "path"}), whole_file(svg) as partial:
         sheet.figure.savefig(partial, format="svg", metadata={"Date": None, "Creator": None})
-    partial.replace(svg)
     return Drawing(png, svg, alt, sheet.title)
