@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,10 +14,13 @@ FITTED = ("augment", "loss", "optimizer", "scheduler", "transfer")
 """Groups that a system without gradients does not use."""
 
 
-def usual(group: str) -> str:
-    """Return the option of a group where nothing is chosen."""
+@cache
+def usual() -> dict[str, str]:
+    """Return the option of each group where nothing is chosen."""
     defaults: list[Any] = list(OmegaConf.load(CONF / "train.yaml").defaults)
-    return next(str(entry[group]) for entry in defaults if not isinstance(entry, str) and group in entry)
+    return {
+        str(group): str(option) for entry in defaults if not isinstance(entry, str) for group, option in entry.items()
+    }
 
 
 def mention_idle(config: DictConfig, groups: Iterable[str], *, why: str) -> None:
@@ -28,7 +32,7 @@ def mention_idle(config: DictConfig, groups: Iterable[str], *, why: str) -> None
         why: the end of the sentence.
     """
     chosen = [
-        f"{group}={option}" for group in groups if (option := config.choices.get(group)) not in (None, usual(group))
+        f"{group}={option}" for group in groups if (option := config.choices.get(group)) not in (None, usual()[group])
     ]
     if chosen:
         log.warning("%s: not used, %s; runs that differ in it alone are the same", ", ".join(chosen), why)
